@@ -1,0 +1,52 @@
+# Two commands: `make demo` and `make test`. Each sets up what it needs in .venv, once.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: help demo test fast check format clean
+
+help:
+	@echo "make demo    set up, explain three photographs, print where the figures lie"
+	@echo "make test    set up, run all tests"
+	@echo "make fast    the tests that are not marked slow"
+	@echo "make check   format, lint, types, then all tests"
+	@echo "make format  write the code in the house's format"
+
+demo: .venv/.demo
+	$(BIN)/counterpoint explain sample:chelsea sample:coffee sample:rocket --out demo
+
+test: .venv/.dev
+	$(BIN)/python -m pytest $(PYTEST)
+
+fast: .venv/.dev
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+
+check: .venv/.dev
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/mypy
+	$(MAKE) test
+
+format: .venv/.dev
+	$(BIN)/ruff format src tests benchmarks examples
+	$(BIN)/ruff check --fix src tests benchmarks examples
+
+# Stamps: a set-up is made again only when what it installs has changed.
+.venv/.made:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+.venv/.demo: .venv/.made pyproject.toml
+	@echo "Installing Counterpoint and its demo (once; about two minutes)"
+	$(BIN)/python -m pip install --quiet --editable ".[demo]"
+	touch $@
+
+.venv/.dev: .venv/.made pyproject.toml
+	@echo "Installing Counterpoint with everything its tests need (once; about three minutes)"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@ .venv/.demo
+
+clean:
+	rm -rf .venv demo counterpoint-out build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

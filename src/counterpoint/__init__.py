@@ -1,0 +1,61 @@
+"""Counterpoint explains vision models against an explicit baseline, and says how wrong each explanation is.
+
+Public names are loaded on first use, so that `counterpoint --help` does not wait for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from counterpoint import baselines, methods, progress, quadrature
+    from counterpoint.attribution import Attribution, load_attribution
+    from counterpoint.classifier import Classifier
+    from counterpoint.comparison import Comparison, compare
+    from counterpoint.models import load_model
+    from counterpoint.scores import contrast, log_odds, logit, probability
+
+__version__ = "0.1.0"
+
+_MODULES = ("baselines", "methods", "progress", "quadrature")
+_NAMES = {
+    "Attribution": "attribution",
+    "Classifier": "classifier",
+    "Comparison": "comparison",
+    "compare": "comparison",
+    "contrast": "scores",
+    "load_attribution": "attribution",
+    "load_model": "models",
+    "log_odds": "scores",
+    "logit": "scores",
+    "probability": "scores",
+}
+
+__all__ = [
+    "Attribution",
+    "Classifier",
+    "Comparison",
+    "__version__",
+    "baselines",
+    "compare",
+    "contrast",
+    "load_attribution",
+    "load_model",
+    "log_odds",
+    "logit",
+    "methods",
+    "probability",
+    "progress",
+    "quadrature",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"counterpoint.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"counterpoint.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'counterpoint' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

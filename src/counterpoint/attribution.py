@@ -1,0 +1,217 @@
+"""The result of an explanation: values, what they had to explain, and how far they miss it."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from counterpoint import spec
+from counterpoint.checks import shape_text
+from counterpoint.errors import CounterpointError, InputError, ShapeError
+from counterpoint.files import whole_file
+from counterpoint.protocols import Baseline, Claim, Method
+
+FORMAT = "counterpoint-attribution-1"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attribution:
+    """Values for each image of a comparison, and everything needed to judge them.
+
+    All numbers are per image and float32 at least (float64 for float64), computed before `values` are cast to the type of the inputs.
+
+    Reference: Cui and Fan 2026, arXiv:2605.22417 (attribution target, result, error).
+    """
+
+    values: Float[Tensor, "batch *features"]
+    """Signed; for shares in units of the score."""
+    score: Float[Tensor, " batch"]
+    """f(x)."""
+    baseline_score: Float[Tensor, " batch"]
+    """f(x')."""
+    result: Float[Tensor, " batch"]
+    """Sum of the values: what was explained."""
+    baseline: Baseline | spec.Description
+    """A Description only where it was loaded and is not in the registry."""
+    method: Method | spec.Description
+    claim: Claim
+    layer: str = "input"
+    image_size: tuple[int, int] | None = None
+    """(height, width) of the inputs, where they are images."""
+    question: Mapping[str, Any] = field(default_factory=dict)
+    """What was scored: kind of score, class targets, labels."""
+
+    gradient_evaluations: Int[Tensor, " batch"]
+    """Forwards with a backward that this method took, those shared by the comparison not counted."""
+    forward_evaluations: Int[Tensor, " batch"]
+    """Forwards alone that this method took, those shared by the comparison not counted."""
+
+    path_error: Float[Tensor, " batch"]
+    """sum over pieces of the path of |what its values miss of its own change of score| / |target|; NaN without pieces."""
+    pieces: Int[Tensor, " batch"]
+    """How many pieces `path_error` was summed over; 0 without."""
+    path_variation: Float[Tensor, " batch"]
+    """sum over pieces of |change of score|; NaN without pieces."""
+    value_error: Float[Tensor, " batch"]
+    """Estimated relative L1 distance of the values from the converged ones; NaN where the method has no estimate."""
+    converged: Bool[Tensor, " batch"] | None = None
+    """Whether the precision asked for was reached; None where none was asked for."""
+    standard_error: Float[Tensor, "batch *features"] | None = None
+    reference: str = "comparison"
+    """What the method itself compares with: the comparison's baseline, or its own."""
+    own_target: Float[Tensor, " batch"] | None = None
+    """f(x) minus the score at the method's own reference."""
+    floor: Float[Tensor, " batch"]
+    """|target| below this is too small to divide by: 1e-3 of the spread of the scores over classes, or 2 % of the path variation."""
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def target(self) -> Float[Tensor, " batch"]:
+        """What had to be explained, f(x) - f(x')."""
+        return self.score - self.baseline_score
+
+    @property
+    def error(self) -> Float[Tensor, " batch"]:
+        """What the values leave unexplained, target - result; NaN where they claim no shares."""
+        return self._where_shares(self.target - self.result)
+
+    @property
+    def relative_error(self) -> Float[Tensor, " batch"]:
+        """|error| / |target|; NaN where `undefined` gives a reason."""
+        small = self.target.abs() <= self.floor
+        return (self.error.abs() / self.target.abs()).masked_fill(small, math.nan)
+
+    @property
+    def own_error(self) -> Float[Tensor, " batch"]:
+        """What the values leave unexplained of the method's own target; `error` where it has none of its own."""
+        target = self.target if self.own_target is None else self.own_target
+        return self._where_shares(target - self.result)
+
+    @property
+    def undefined(self) -> tuple[str | None, ...]:
+        """For each image why `relative_error` is NaN, or None where it is a number."""
+        if self.claim != "shares":
+            kind = {"rate": "rates", "importance": "importances"}[self.claim]
+            return (f"values are {kind}, not shares of the score",) * len(self.score)
+        return tuple(
+            f"target too small: |{t:.3g}| is at most {f:.3g}" if abs(t) <= f else None
+            for t, f in zip(self.target.tolist(), self.floor.tolist(), strict=True)
+        )
+
+    @property
+    def cancellation(self) -> Float[Tensor, " batch"]:
+        """sum |values| / |target|: 1 where nothing cancels; large where the sum says little about the map."""
+        absolute = self.values.flatten(1).to(self.target.dtype).abs().sum(1)
+        return self._where_shares(absolute / self.target.abs())
+
+    def heatmap(self) -> Float[Tensor, "batch height width"]:
+        """One signed number per pixel of the image: channels summed, then upsampled so that the sum stays `result`.
+
+        Raises:
+            ShapeError: the values have no two spatial axes, or the inputs were no images.
+        """
+        if self.values.ndim != 4 or self.image_size is None:
+            raise ShapeError(
+                f"a heat map needs values (batch, channel, height, width) of an image, got {shape_text(self.values)}."
+            )
+        cells = self.values.to(self.result.dtype).sum(1)
+        height, width = (
+            _spread(cells.shape[axis], size, cells)
+            for axis, size in zip((1, 2), self.image_size, strict=True)
+        )
+        return height.T @ cells @ width
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file with the values, all numbers and, as metadata, how they were made.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        tensors = {name: getattr(self, name) for name in _TENSORS if getattr(self, name) is not None}
+        tensors |= {f"extras.{name}": value for name, value in self.extras.items()}
+        facts = {
+            "baseline": spec.describe(self.baseline).as_dict(),
+            "method": spec.describe(self.method).as_dict(),
+            "claim": self.claim,
+            "layer": self.layer,
+            "image_size": self.image_size,
+            "reference": self.reference,
+            "question": dict(self.question),
+        }
+        # Cloned: some are one tensor, such as the NaN of several unknown numbers, and the format takes no shared memory.
+        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        with whole_file(path) as partial:
+            partial.write_bytes(to_bytes(whole, metadata={"format": FORMAT, "facts": json.dumps(facts)}))
+        return Path(path)
+
+    def _where_shares(self, numbers: Tensor) -> Tensor:
+        return numbers if self.claim == "shares" else torch.full_like(numbers, math.nan)
+
+
+_TENSORS = (
+    "values score baseline_score result gradient_evaluations forward_evaluations path_error pieces path_variation "
+    "value_error converged standard_error own_target floor"
+).split()
+
+
+def load_attribution(path: str | Path) -> Attribution:
+    """Read what `Attribution.save` wrote.
+
+    Baseline and method are built again where the registry has them, and stay descriptions otherwise.
+
+    Raises:
+        InputError: no such file, or not an attribution.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read attribution '{path}': {error}.") from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"'{path}' is not an attribution: its format must be {FORMAT}, got {metadata.get('format')}."
+        )
+    facts = json.loads(metadata["facts"])
+    size = facts["image_size"]
+    return Attribution(
+        **{name: tensors[name] for name in _TENSORS if name in tensors},
+        baseline=_rebuilt("baseline", facts["baseline"]),
+        method=_rebuilt("method", facts["method"]),
+        claim=facts["claim"],
+        layer=facts["layer"],
+        image_size=None if size is None else (size[0], size[1]),
+        question=facts["question"],
+        reference=facts["reference"],
+        extras={n.removeprefix("extras."): t for n, t in tensors.items() if n.startswith("extras.")},
+    )
+
+
+def _rebuilt(kind: spec.Kind, facts: Mapping[str, Any]) -> Any:
+    description = spec.Description(facts["name"], facts["parameters"], facts["version"])
+    try:
+        built = spec.build(kind, description)
+    except CounterpointError:
+        return description
+    # A later version of the class makes other numbers: then it is not what made these.
+    return built if spec.describe(built) == description else description
+
+
+def _spread(cells: int, pixels: int, like: Tensor) -> Float[Tensor, "cells pixels"]:
+    """How each cell's amount is spread over pixels: bilinear, and every cell's weights sum to 1."""
+    centre = (torch.arange(pixels, device=like.device, dtype=torch.float64) + 0.5) * cells / pixels - 0.5
+    distance = centre.clamp(0, cells - 1) - torch.arange(cells, device=like.device)[:, None]
+    weights = (1.0 - distance.abs()).clamp(min=0.0)
+    # Where there are more cells than pixels a cell may lie between two pixels: it goes to the nearest.
+    empty = weights.sum(1) == 0
+    nearest = distance.abs().argmin(1)
+    weights[empty, nearest[empty]] = 1.0
+    return (weights / weights.sum(1, keepdim=True)).to(like.dtype)

@@ -1,0 +1,59 @@
+"""The image itself, blurred."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from counterpoint.checks import check_range, shape_text
+from counterpoint.errors import ShapeError
+from counterpoint.protocols import Baseline
+
+
+@dataclass(frozen=True)
+class Blur(Baseline):
+    """The image under a Gaussian blur: colours and light stay, detail goes.
+
+    Parameters:
+        sigma: Standard deviation of the blur in pixels; it is cut off at 4 sigma, and the image is mirrored at its edges.
+
+    Reference: Fong and Vedaldi 2017, arXiv:1704.03296; Sturmfels et al. 2020, doi:10.23915/distill.00022.
+    """
+
+    sigma: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_range("sigma", self.sigma, 0.0, open_low=True)
+
+    def __call__(
+        self, inputs: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Each image blurred.
+
+        Raises:
+            ShapeError: the inputs are no images.
+        """
+        if inputs.ndim != 4:
+            raise ShapeError(
+                f"inputs must be images (batch, channel, height, width), got {shape_text(inputs)}."
+            )
+        exact = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
+        rows = _blur_matrix(inputs.shape[2], self.sigma).to(exact)
+        columns = _blur_matrix(inputs.shape[3], self.sigma).to(exact)
+        return (rows @ exact @ columns.T).to(inputs.dtype)
+
+
+def _blur_matrix(size: int, sigma: float) -> Float[Tensor, "size size"]:
+    """Row i holds what each pixel of a line gives to its blurred pixel i; every row sums to 1.
+
+    A matrix, not a convolution: the mirror may then be wider than the image.
+    """
+    reach = int(4.0 * sigma + 0.5)
+    steps = torch.arange(-reach, reach + 1)
+    kernel = torch.exp(-0.5 * (steps.double() / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    place = torch.arange(size)[:, None] + steps  # (size, 2 reach + 1)
+    place = place.remainder(2 * size)
+    mirrored = torch.minimum(place, 2 * size - 1 - place)
+    return torch.zeros(size, size, dtype=torch.float64).scatter_add_(1, mirrored, kernel.expand(size, -1))

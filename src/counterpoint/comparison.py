@@ -1,0 +1,271 @@
+"""The whole question: score, inputs, baseline, and optionally a layer.
+
+It owns what all methods share: f(x), f(x') and the features of both are computed once.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from counterpoint.attribution import Attribution
+from counterpoint.batching import MicroBatch, Tally, in_micro_batches
+from counterpoint.checks import check_batch, check_finite, check_same_shape, shape_text
+from counterpoint.cut import Cut, open_cut
+from counterpoint.errors import InputError, LayerError, ModelError, ShapeError
+from counterpoint.protocols import Baseline, BoundScore, Method, ModuleScore, Score
+from counterpoint.scores import as_score, classes_of
+
+# |target| below this share of the spread of the scores, or of the path variation, is too small to divide by.
+_SPREAD_FLOOR = 1e-3
+_VARIATION_FLOOR = 0.02
+
+
+def compare(
+    score: Score | Callable[[Tensor], Tensor],
+    inputs: Float[Tensor, "batch *input"],
+    *,
+    baseline: Baseline,
+    layer: str | None = None,
+    micro_batch: int | None = None,
+) -> "Comparison":
+    """Ask why the score of `inputs` differs from that of their baseline.
+
+    Args:
+        score: `cp.logit(...)` and its like, or a callable (rows, ...) -> (rows,).
+        inputs: Usually (batch, channel, height, width) with pixels in [0, 1]; never changed.
+        baseline: What to compare with; there is no default.
+        layer: Explain the features of this layer, by its dotted name; None or "input" for the inputs themselves.
+        micro_batch: Rows that go through the model at once; by default chosen for the device, and halved when memory runs out.
+
+    Returns:
+        A Comparison, with f(x) and f(x') known.
+
+    Raises:
+        InputError: an argument of the wrong type, NaN in the inputs, no such class.
+        ShapeError: inputs without a batch axis, or a baseline of another shape.
+        ModelError: the model does not return what the score reads.
+        LayerError: the layer cannot be cut at, or the score knows no module.
+    """
+    check_batch("inputs", inputs)
+    if not isinstance(baseline, Baseline) or isinstance(baseline, type):
+        raise InputError(
+            f"baseline must be one of cp.baselines, such as cp.baselines.Blur(sigma=10), got {baseline!r}."
+        )
+    if baseline.fill_only:
+        raise InputError(
+            f"{baseline!r} only fills removed pixels; it has no image of its own to compare with."
+        )
+    micro = MicroBatch.for_inputs(inputs) if micro_batch is None else MicroBatch(micro_batch)
+    bound = as_score(score).bind(inputs)
+    baseline = baseline.prepare(bound, inputs)
+    with torch.no_grad():
+        baseline_inputs = baseline(inputs)
+    if baseline.draws > 1:
+        raise InputError(
+            f"{baseline!r} makes {baseline.draws} baselines for each input; a comparison takes one."
+        )
+    check_same_shape("baseline", baseline_inputs, "inputs", inputs)
+    check_finite("baseline", baseline_inputs)
+    tally = Tally(len(inputs))
+    comparison = Comparison(
+        bound=bound,
+        inputs=inputs.detach(),
+        baseline=baseline,
+        baseline_inputs=baseline_inputs.detach(),
+        end=inputs.detach(),
+        start=baseline_inputs.detach(),
+        score=torch.empty(0),
+        baseline_score=torch.empty(0),
+        layer="input",
+        cut=None,
+        micro=micro,
+        tally=tally,
+    )
+    known = getattr(bound, "at_inputs", None)
+    clean = comparison.scores(inputs) if known is None else known
+    check_finite("score of the inputs", clean)
+    against = comparison.scores(baseline_inputs)
+    check_finite("score of the baseline", against)
+    comparison = replace(comparison, score=clean, baseline_score=against)
+    return comparison if layer in (None, "input") else comparison.at(layer)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """Inputs against their baseline, at the input or at a layer; made by `compare`.
+
+    Methods reach the model only through `scores`, `gradients` and `scores_and_gradients`, which run in micro-batches
+    and are counted per image.
+    """
+
+    bound: BoundScore
+    inputs: Float[Tensor, "batch *input"]
+    baseline: Baseline
+    baseline_inputs: Float[Tensor, "batch *input"]
+    end: Float[Tensor, "batch *features"]
+    """What is explained: the inputs, or their features at the layer."""
+    start: Float[Tensor, "batch *features"]
+    """What it is compared with: the baseline, or its features at the layer."""
+    score: Float[Tensor, " ..."]
+    """f(x), (batch,)."""
+    baseline_score: Float[Tensor, " ..."]
+    """f(x'), (batch,)."""
+    layer: str
+    cut: Cut | None
+    micro: MicroBatch
+    tally: Tally
+
+    def at(self, layer: str) -> "Comparison":
+        """The same comparison at a layer, f(x) and f(x') shared: the target is the same number at every layer.
+
+        Raises:
+            LayerError: the score knows no module, or the layer is no place where the model can be cut.
+            UnknownNameError: no layer of that name.
+        """
+        if layer == "input":
+            return replace(self, layer=layer, cut=None, end=self.inputs, start=self.baseline_inputs)
+        if not isinstance(self.bound, ModuleScore):
+            raise LayerError(
+                "a layer needs a score that knows its module, such as cp.logit(module, ...); got a callable."
+            )
+        cut = open_cut(self.bound.module, layer, self.inputs[:1])
+        with torch.no_grad():
+            (end,) = in_micro_batches(lambda rows: (cut.features(rows),), self.inputs, micro=self.micro)
+            (start,) = in_micro_batches(
+                lambda rows: (cut.features(rows),), self.baseline_inputs, micro=self.micro
+            )
+        return replace(self, layer=layer, cut=cut, end=end.detach(), start=start.detach())
+
+    def scores(
+        self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
+    ) -> Float[Tensor, " rows"]:
+        """The score of each point.
+
+        Args:
+            points: Inputs, or features at the layer.
+            image: Which of the inputs each row belongs to; by default row i belongs to input i.
+        """
+        image = self._image(points, image)
+        with torch.no_grad():
+            (scores,) = in_micro_batches(lambda p, i: (self._score(p, i),), points, image, micro=self.micro)
+        self.tally.add_forwards(image)
+        return scores
+
+    def gradients(
+        self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
+    ) -> Float[Tensor, "rows *features"]:
+        """The gradient of each point's score with respect to that point; see `scores` for the arguments."""
+        return self.scores_and_gradients(points, image)[1]
+
+    def scores_and_gradients(
+        self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
+    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows *features"]]:
+        """Score and gradient of each point, for the price of the gradient; see `scores` for the arguments.
+
+        Raises:
+            ModelError: the score does not depend on the points in a way that autograd can follow.
+        """
+        image = self._image(points, image)
+        # Also under the caller's no_grad or inference_mode: what is differentiated is ours.
+        with torch.inference_mode(False), torch.enable_grad():
+            scores, gradients = in_micro_batches(self._score_and_gradient, points, image, micro=self.micro)
+        self.tally.add_gradients(image)
+        return scores, gradients
+
+    def explain(self, method: Method) -> Attribution:
+        """Put a method to this comparison.
+
+        Raises:
+            InputError: the method does not work here (at this layer, with this baseline).
+            ShapeError: the method returned values of another shape than the features.
+        """
+        self._check_method(method)
+        counted = replace(self, tally=Tally(len(self.inputs)))
+        outcome = method(counted)
+        check_same_shape(f"values of {type(method).__name__}", outcome.values, "features", self.end)
+        nan = torch.full_like(self.score, math.nan)
+        variation = nan if outcome.path_variation is None else outcome.path_variation
+        classes, labels = classes_of(self.bound)
+        return Attribution(
+            values=outcome.values.to(self.inputs.dtype),
+            score=self.score,
+            baseline_score=self.baseline_score,
+            result=outcome.values.flatten(1).sum(1).to(self.score.dtype),
+            baseline=self.baseline,
+            method=method,
+            claim=method.claim,
+            layer=self.layer,
+            image_size=(self.inputs.shape[2], self.inputs.shape[3]) if self.inputs.ndim == 4 else None,
+            question={
+                "score": getattr(self.bound, "kind", "callable"),
+                "class_target": classes,
+                "label": labels,
+            },
+            gradient_evaluations=counted.tally.gradients,
+            forward_evaluations=counted.tally.forwards,
+            path_error=nan if outcome.path_error is None else outcome.path_error,
+            pieces=torch.zeros(len(nan), dtype=torch.int64) if outcome.pieces is None else outcome.pieces,
+            path_variation=variation,
+            value_error=nan if outcome.value_error is None else outcome.value_error,
+            converged=outcome.converged,
+            standard_error=outcome.standard_error,
+            reference=outcome.reference or "comparison",
+            own_target=outcome.own_target,
+            floor=self.floor(variation),
+            extras=outcome.extras,
+        )
+
+    def floor(self, variation: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """|target| at or below this is too small to divide by.
+
+        1e-3 of the spread of the scores over classes (where the score has classes), or 2 % of the path variation (where it is not NaN).
+        """
+        spread = getattr(self.bound, "spread", None)
+        by_spread = torch.zeros_like(self.score) if spread is None else _SPREAD_FLOOR * spread
+        return torch.maximum(by_spread, _VARIATION_FLOOR * variation.nan_to_num(0.0))
+
+    def _check_method(self, method: Method) -> None:
+        name = type(method).__name__
+        if not callable(method) or not hasattr(method, "claim"):
+            raise InputError(
+                f"method must be one of cp.methods, such as cp.methods.IntegratedGradients(), got {method!r}."
+            )
+        if isinstance(method, type):
+            raise InputError(
+                f"method must be an object, got the class {method.__name__}; write {method.__name__}()."
+            )
+        if method.level == "layer" and self.layer == "input":
+            raise InputError(f"{name} explains the features of a layer; give one: cp.compare(..., layer=).")
+        if method.level == "input" and self.layer != "input":
+            raise InputError(f"{name} explains the input only, but layer is '{self.layer}'.")
+
+    def _image(self, points: Tensor, image: Tensor | None) -> Int[Tensor, " rows"]:
+        if points.shape[1:] != self.end.shape[1:]:
+            raise ShapeError(
+                f"points must be (rows, {', '.join(map(str, self.end.shape[1:]))}), got {shape_text(points)}."
+            )
+        if image is None:
+            if len(points) != len(self.inputs):
+                raise ShapeError(f"image must say which input each of the {len(points)} points belongs to.")
+            image = torch.arange(len(points), device=points.device)
+        return image
+
+    def _score(self, points: Tensor, image: Tensor) -> Float[Tensor, " rows"]:
+        if self.cut is None:
+            return self.bound(points, image)
+        return cast(ModuleScore, self.bound).read(self.cut.head(points, self.inputs[image]), image)
+
+    def _score_and_gradient(self, points: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        leaves = points.detach().clone().requires_grad_()
+        scores = self._score(leaves, image)
+        if not scores.requires_grad:
+            raise ModelError(
+                "the score has no gradient: it does not depend on its input, or the model computes under torch.no_grad()."
+            )
+        (gradients,) = torch.autograd.grad(scores.sum(), leaves)
+        return scores.detach(), gradients

@@ -1,0 +1,199 @@
+"""Layers by name: which there are, which module a name means, and which are the usual choices.
+
+Names are the user's own. A wrapper (normalisation before the network, `torch.compile`, data parallel) adds a prefix to the names of
+everything inside it; that prefix is left out here and accepted where it is given.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from counterpoint.errors import LayerError, UnknownNameError
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One run of a layer that returned a tensor."""
+
+    name: str
+    module: nn.Module
+    output: Tensor
+
+
+def unwrapped(module: nn.Module) -> tuple[str, nn.Module]:
+    """The user's own network inside its wrappers, and the prefix that they put before its layer names.
+
+    A wrapper is a module whose class names the child it wraps, `wraps = "model"`; a compiled module; a data-parallel one.
+
+    Returns:
+        ("model.", the network) for one wrapper; ("", module) for a module that is none.
+    """
+    prefix = ""
+    while (child := _wrapped_child(module)) is not None:
+        prefix, module = f"{prefix}{child}.", getattr(module, child)
+    return prefix, module
+
+
+def _wrapped_child(module: nn.Module) -> str | None:
+    wraps = getattr(type(module), "wraps", None)
+    if isinstance(wraps, str):
+        return wraps
+    if "_orig_mod" in module._modules:  # torch.compile's OptimizedModule
+        return "_orig_mod"
+    return "module" if isinstance(module, DataParallel | DistributedDataParallel) else None
+
+
+def layer_names(module: nn.Module) -> list[str]:
+    """The dotted name of every layer, in the order in which they were registered; the network itself is none of them."""
+    return [name for name, _ in unwrapped(module)[1].named_modules() if name]
+
+
+def own_name(module: nn.Module, layer: nn.Module) -> str:
+    """The name of a layer as the user knows it; a part of a wrapper keeps its full name."""
+    inner = unwrapped(module)[1]
+    for root in (inner, module):
+        for name, candidate in root.named_modules():
+            if candidate is layer:
+                return name
+    raise LayerError(f"a {type(layer).__name__} is no layer of this {type(inner).__name__}.")
+
+
+def find_layer(module: nn.Module, name: str) -> nn.Module:
+    """The layer of that name, with or without the prefix of the wrappers.
+
+    Raises:
+        UnknownNameError: there is none; the message has the nearest name.
+    """
+    prefix, inner = unwrapped(module)
+    for root in (inner, module):
+        layers = dict(root.named_modules(remove_duplicate=False))  # a shared module answers to all its names
+        if name and name in layers and layers[name] is not inner:
+            return layers[name]
+    raise UnknownNameError.among("layer", name.removeprefix(prefix), layer_names(module))
+
+
+@contextmanager
+def watching(
+    module: nn.Module, hook: Callable[[nn.Module, tuple[Any, ...], Any], Any], *layers: nn.Module
+) -> Iterator[None]:
+    """Have `hook(layer, arguments, output)` called after each run of the layers (all of them if none is named).
+
+    What the hook returns, unless None, takes the place of the output. It sees what the network's own hooks on the layer left, and is
+    gone at the end of the block, also after an exception.
+    """
+    watched = layers or tuple(child for child in unwrapped(module)[1].modules())
+    handles = [layer.register_forward_hook(hook) for layer in watched]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def run_once(module: nn.Module, inputs: Float[Tensor, "batch *input"]) -> list[Seen]:
+    """Run the network once, without gradients, and list every tensor that a layer returned, in the order of their return.
+
+    A layer that runs twice is there twice; one that returns a tuple is not there. Enclosing layers return after the layers inside them.
+    """
+    inner = unwrapped(module)[1]
+    names = {layer: name for name, layer in inner.named_modules() if name}
+    seen: list[Seen] = []
+
+    def keep(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, Tensor) and layer in names:
+            seen.append(Seen(names[layer], layer, output))
+
+    with torch.no_grad(), watching(module, keep):
+        module(inputs)
+    return seen
+
+
+def output_shapes(module: nn.Module, inputs: Float[Tensor, "batch *input"]) -> dict[str, tuple[int, ...]]:
+    """The shape of what each layer returns for these inputs, in the order in which the layers return.
+
+    Layers that do not run, or return no tensor, are left out; one that runs several times has its last shape.
+    """
+    return {seen.name: tuple(seen.output.shape) for seen in run_once(module, inputs)}
+
+
+def default_cam_layer(module: nn.Module, inputs: Float[Tensor, "batch *input"]) -> str:
+    """The last layer whose output is a stack of maps, (batch, channel, height > 1, width > 1).
+
+    Where a block returns what its last part returned, it is the outermost that is named: "layer4", not "layer4.1.relu", because a block
+    is where the branches have met again.
+
+    Raises:
+        LayerError: no layer returns maps, or token layers (batch, tokens, channels) follow the last that does, as in a vision
+            transformer, where the maps are those of the patches before any block has seen them.
+    """
+    seen = run_once(module, inputs)
+    maps = [k for k, each in enumerate(seen) if each.output.ndim == 4 and min(each.output.shape[2:]) > 1]
+    if not maps:
+        raise LayerError("no layer returns maps (batch, channel, height > 1, width > 1); name the layer.")
+    tokens = [
+        each.name for each in seen[maps[-1] + 1 :] if each.output.ndim == 3 and each.output.shape[1] > 1
+    ]
+    if tokens:
+        raise LayerError(
+            f"the last layer with maps, '{seen[maps[-1]].name}', is followed by token layers such as '{tokens[-1]}'; name the layer "
+            "(in a vision transformer usually the first normalisation inside the last block)."
+        )
+    return seen[maps[-1]].name
+
+
+def last_linear(
+    module: nn.Module, inputs: Float[Tensor, "batch *input"]
+) -> tuple[str, Float[Tensor, "batch features"]]:
+    """The name of the last linear layer that runs on (batch, features), and what went into it.
+
+    Raises:
+        LayerError: no linear layer runs on (batch, features).
+    """
+    return _last_linear(module, inputs)[:2]
+
+
+def penultimate_layer(module: nn.Module, inputs: Float[Tensor, "batch *input"]) -> str:
+    """The layer whose output the last linear layer reads: pooling, or the drop-out or activation after it.
+
+    The output may have another shape than the linear layer's input, (batch, features, 1, 1) for one, but the same numbers; where the
+    linear layer reads only a part (the class token), it is the layer that returns the whole.
+
+    Raises:
+        LayerError: there is no such linear layer, or what it reads was computed outside every layer.
+    """
+    linear, read, earlier = _last_linear(module, inputs)
+    # `earlier` holds every output, so no memory was given out twice: equal addresses are one tensor, or views of it.
+    memory = read.untyped_storage().data_ptr()
+    same = [each for each in earlier if each.output.untyped_storage().data_ptr() == memory]
+    whole = [each for each in same if each.output.numel() == read.numel()]
+    if not same:
+        raise LayerError(
+            f"what '{linear}' reads is computed outside every layer; name the layer to use instead."
+        )
+    return (whole or same)[-1].name
+
+
+def _last_linear(module: nn.Module, inputs: Tensor) -> tuple[str, Tensor, list[Seen]]:
+    """The last linear layer, its input, and what the layers before it returned."""
+    inner = unwrapped(module)[1]
+    names = {layer: name for name, layer in inner.named_modules()}
+    seen: list[Seen] = []
+    found: list[tuple[str, Tensor, list[Seen]]] = []
+
+    def keep(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        if isinstance(layer, nn.Linear) and arguments and arguments[0].ndim == 2:
+            found.append((names[layer], arguments[0], list(seen)))
+        if isinstance(output, Tensor) and names[layer]:
+            seen.append(Seen(names[layer], layer, output))
+
+    with torch.no_grad(), watching(module, keep):
+        module(inputs)
+    if not found:
+        raise LayerError("no nn.Linear runs on (batch, features); name the layer.")
+    return found[-1]

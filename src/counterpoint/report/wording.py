@@ -1,0 +1,51 @@
+"""Numbers and names as a reader sees them, the same in figures and tables."""
+
+import math
+
+from counterpoint.protocols import Claim
+from counterpoint.spec import Description
+
+UNITS = {
+    "logit": "logit",
+    "probability": "probability",
+    "log_odds": "log-odds",
+    "contrast": "logit difference",
+    "callable": "score",
+}
+CLAIMS: dict[Claim, str] = {
+    "shares": "shares of the target, so their sum is checked",
+    "rate": "rates of change, so they have no sum to check",
+    "importance": "importances without a unit, so they have no sum to check",
+}
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with a real minus sign; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"  # noqa: RUF001 (a dash)
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        text = f"{mantissa}e{int(exponent)}"
+    return text.replace("-", "−")  # noqa: RUF001 (a minus sign)
+
+
+def percent(share: float | None) -> str:
+    """A share in per cent: two digits, and no false precision at either end."""
+    if share is None or not math.isfinite(share):
+        return "–"  # noqa: RUF001
+    if 0 < share < 5e-5:
+        return "<0.01 %"
+    return f"{number(100 * share, 2) if share < 1 else number(float(round(100 * share)), 6)} %"
+
+
+def name_text(description: Description) -> str:
+    """The name in words: "integrated gradients"."""
+    return description.name.rpartition(".")[2].replace("_", " ")
+
+
+def parameters_text(description: Description) -> str:
+    """The parameters in words, those that are none left out: "sigma 10, seed 0"."""
+    given = {name: value for name, value in description.parameters.items() if value is not None}
+    text = Description(description.name, given, description.version).text.partition(":")[2]
+    return text.replace("=", " ").replace(",", ", ").replace(".0,", ",").removesuffix(".0")

@@ -1,0 +1,201 @@
+"""A comparison is the whole question: target, sharing, counts, and what it refuses."""
+
+import pytest
+import torch
+from torch import nn
+
+import counterpoint as cp
+from counterpoint.errors import (
+    InputError,
+    LayerError,
+    ModelError,
+    NotFiniteError,
+    ShapeError,
+    UnknownNameError,
+)
+
+BLACK = cp.baselines.Black()
+
+
+class Net(nn.Module):
+    """Convolution, ReLU, pooling, linear; counts its own runs."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.fc = nn.Linear(4, 3)
+        self.rows = 0
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+        self.conv.register_forward_hook(self._count)
+
+    def _count(self, module, args, output):
+        self.rows += len(output)
+
+    def forward(self, x):
+        return self.fc(self.relu(self.conv(x)).mean((2, 3)))
+
+
+@pytest.fixture
+def net():
+    return Net().double().eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_the_target_is_the_change_of_score(net, images):
+    comparison = cp.compare(cp.logit(net, 1), images, baseline=cp.baselines.Mean())
+    expected = net(images)[:, 1] - net(cp.baselines.Mean()(images))[:, 1]
+    torch.testing.assert_close(comparison.score - comparison.baseline_score, expected)
+
+
+def test_scores_of_input_and_baseline_are_computed_once_whatever_the_number_of_methods(net, images):
+    comparison = cp.compare(cp.logit(net), images, baseline=BLACK)
+    assert net.rows == 8  # f(x), which settles top1 too, and f(x')
+    for _ in range(3):
+        comparison.explain(cp.methods.Gradient())
+    assert net.rows == 8 + 3 * 4
+
+
+def test_the_target_is_the_same_number_at_every_layer(net, images):
+    comparison = cp.compare(cp.logit(net), images, baseline=cp.baselines.Blur(sigma=2))
+    for layer in ("input", "conv", "relu", "fc"):
+        there = comparison.at(layer)
+        assert there.layer == layer
+        torch.testing.assert_close(there.scores(there.end), comparison.score)
+        torch.testing.assert_close(there.scores(there.start), comparison.baseline_score)
+        attribution = there.explain(cp.methods.IntegratedGradients(rule=cp.quadrature.GaussLegendre(40)))
+        torch.testing.assert_close(attribution.target, comparison.score - comparison.baseline_score)
+        assert attribution.relative_error.max() < 0.05
+
+
+def test_costs_are_counted_for_each_image(net, images):
+    attribution = cp.compare(cp.logit(net), images, baseline=BLACK).explain(
+        cp.methods.IntegratedGradients(rule=cp.quadrature.Midpoint(7))
+    )
+    assert attribution.gradient_evaluations.tolist() == [7] * 4
+    assert attribution.forward_evaluations.tolist() == [0] * 4
+
+
+def test_micro_batches_change_no_value(net, images):
+    method = cp.methods.IntegratedGradients(rule=cp.quadrature.Midpoint(7))
+    values = [
+        cp.compare(cp.logit(net), images, baseline=BLACK, micro_batch=rows).explain(method).values
+        for rows in (1, 3, 99)
+    ]
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(values[0], values[2])
+
+
+@pytest.mark.parametrize("layer", ["input", "relu"])
+@pytest.mark.parametrize("breaks", [False, True])
+def test_the_model_leaves_as_it_came(net, images, layer, breaks):
+    net.train()
+    net.conv.weight.requires_grad_(False)
+    net.fc.weight.grad = torch.ones_like(net.fc.weight)
+    before = {name: p.clone() for name, p in net.state_dict().items()}
+    hooks = [
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in net.modules()
+    ]
+    kept = images.clone()
+
+    def score(x):
+        raise KeyError("broken")
+
+    if breaks:
+        comparison = cp.compare(cp.logit(net), images, baseline=BLACK).at(layer)
+        net.fc.forward = score
+        with pytest.raises(KeyError):
+            comparison.explain(cp.methods.Gradient())
+        del net.fc.forward
+    else:
+        cp.compare(cp.logit(net), images, baseline=BLACK, layer=layer).explain(cp.methods.Gradient())
+    assert net.training
+    assert [p.requires_grad for p in net.parameters()] == [False, True, True, True]
+    torch.testing.assert_close(net.fc.weight.grad, torch.ones_like(net.fc.weight))
+    assert net.fc.bias.grad is None
+    assert hooks == [
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in net.modules()
+    ]
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    torch.testing.assert_close(images, kept, rtol=0, atol=0)
+    assert not images.requires_grad
+
+
+def test_gradients_are_taken_under_the_callers_no_grad_and_inference_mode(net, images):
+    expected = cp.compare(cp.logit(net), images, baseline=BLACK).explain(cp.methods.Gradient()).values
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            values = (
+                cp.compare(cp.logit(net), images.clone(), baseline=BLACK)
+                .explain(cp.methods.Gradient())
+                .values
+            )
+        torch.testing.assert_close(values.clone(), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (
+            {"inputs": torch.ones(1, 3, 6, 6, dtype=torch.int64)},
+            InputError,
+            "real floating-point numbers, got torch.int64",
+        ),
+        ({"inputs": torch.ones(1, 3, 6, 6, dtype=torch.complex64)}, InputError, "got torch.complex64"),
+        ({"inputs": torch.full((1, 3, 6, 6), torch.nan)}, NotFiniteError, "inputs must be finite"),
+        ({"inputs": torch.ones(0, 3, 6, 6)}, ShapeError, "at least one row"),
+        ({"inputs": torch.ones(3)}, ShapeError, r"got \(3,\)"),
+        ({"inputs": [[0.0]]}, InputError, "must be a torch.Tensor, got list"),
+        ({"baseline": torch.zeros(1, 3, 6, 6)}, InputError, "baseline must be one of cp.baselines"),
+        ({"baseline": cp.baselines.Black}, InputError, "baseline must be one of cp.baselines"),
+        ({"score": "logit"}, InputError, "score must be a score"),
+        ({"score": lambda x: x.sum((1, 2, 3)) / 0.0}, NotFiniteError, "score of the inputs"),
+        ({"score": lambda x: x.sum((1, 2, 3)).log()}, NotFiniteError, "score of the baseline"),
+        ({"score": lambda x: x}, ModelError, "one number per row"),
+        (
+            {"score": lambda x: x.sum((1, 2, 3)), "layer": "conv"},
+            LayerError,
+            "a layer needs a score that knows its module",
+        ),
+        ({"layer": "covn"}, UnknownNameError, "did you mean 'conv'"),
+    ],
+)
+def test_bad_input_is_named_before_any_work(net, images, change, error, words, unchecked):
+    arguments = {"score": cp.logit(net.float(), 0), "inputs": images.float(), "baseline": BLACK, **change}
+    with pytest.raises(error, match=words):
+        cp.compare(arguments.pop("score"), arguments.pop("inputs"), **arguments)
+
+
+def test_a_baseline_of_another_shape_is_refused(net, images):
+    class Cropped(cp.baselines.Baseline):
+        def __call__(self, inputs):
+            return inputs[..., :3]
+
+    with pytest.raises(ShapeError, match=r"baseline is \(4, 3, 6, 3\), inputs is \(4, 3, 6, 6\)"):
+        cp.compare(cp.logit(net), images, baseline=Cropped())
+
+
+def test_a_score_without_gradient_says_so(images):
+    comparison = cp.compare(lambda x: x.detach().sum((1, 2, 3)), images, baseline=BLACK)
+    with pytest.raises(ModelError, match="the score has no gradient"):
+        comparison.explain(cp.methods.Gradient())
+
+
+def test_methods_are_checked_against_the_layer(net, images):
+    comparison = cp.compare(cp.logit(net), images, baseline=BLACK)
+    with pytest.raises(InputError, match="GradCAM explains the features of a layer"):
+        comparison.explain(cp.methods.GradCAM())
+    with pytest.raises(InputError, match=r"write Gradient\(\)"):
+        comparison.explain(cp.methods.Gradient)
+    with pytest.raises(InputError, match=r"method must be one of cp\.methods"):
+        comparison.explain("gradient")
+    with pytest.raises(LayerError, match="need features"):
+        comparison.at("fc").explain(cp.methods.GradCAM())
