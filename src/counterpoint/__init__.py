@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from counterpoint.classifier import Classifier
     from counterpoint.comparison import Comparison, compare
     from counterpoint.models import load_model
+    from counterpoint.report import plot
     from counterpoint.scores import contrast, log_odds, logit, probability
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ _NAMES = {
     "load_model": "models",
     "log_odds": "scores",
     "logit": "scores",
+    "plot": "report",
     "probability": "scores",
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "log_odds",
     "logit",
     "methods",
+    "plot",
     "probability",
     "progress",
     "quadrature",

@@ -131,7 +131,7 @@ class Classifier:
             raise InputError(f"module must be a torch.nn.Module, got {type(module).__name__}.")
         means, stds = _per_channel(mean, std)
         self.preprocessing = Preprocessing(
-            size=(size, size) if isinstance(size, int) else size,
+            size=(size, size) if type(size) is int else size,  # type: ignore[arg-type]  # checked there
             mean=means,
             std=stds,
             crop=crop,
@@ -255,7 +255,7 @@ def weights_hash(module: nn.Module) -> str:
             continue
         digest.update(f"{name} {shape_text(value)} {value.dtype}\n".encode())
         plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(memoryview(plain.numpy()))  # type: ignore[arg-type]  # numpy's buffers, unknown to 3.11
+        digest.update(memoryview(plain.numpy()))  # type: ignore[arg-type]  # a buffer since 3.12, to types
     return digest.hexdigest()
 
 
@@ -335,8 +335,8 @@ def _warn_of_training_mode(module: nn.Module) -> None:
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         warnings.warn(
-            f"the model is in training mode, where {names[0]}{more} make scores depend on the rest of the batch "
-            "or on chance; call model.eval() first.",
+            f"the model is in training mode, where {names[0]}{more} make scores depend on the rest "
+            "of the batch or on chance; call model.eval() first.",
             UserWarning,
             stacklevel=3,
         )

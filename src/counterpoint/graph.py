@@ -7,14 +7,14 @@ import dataclasses
 import functools
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
+
+from counterpoint.state import left_as_found, modes
 
 # The shape of a tensor says nothing about its numbers: what reads only these does not carry features past a layer.
 _SHAPE_METHODS = {"size", "dim", "ndimension", "numel", "nelement", "stride", "is_contiguous", "get_device"}
@@ -93,7 +93,8 @@ class Flow:
     @property
     def entry(self) -> fx.Node:
         """The network's input."""
-        return next(iter(self.graph.nodes))
+        entry: fx.Node = next(iter(self.graph.nodes))
+        return entry
 
     @property
     def result(self) -> Any:
@@ -182,7 +183,7 @@ class _Tracer(fx.Tracer):
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
         if "_orig_mod" in m._modules:  # a compiled module: what it would compute uncompiled
-            return m._orig_mod(*args, **kwargs)
+            return getattr(m, "_orig_mod")(*args, **kwargs)  # noqa: B009 (typed as a tensor otherwise)
         path = self.path_of_module(m)
         result = super().call_module(m, forward, args, kwargs)
         if path.startswith(_ROOT + "."):
@@ -219,43 +220,21 @@ def trace(module: nn.Module) -> Flow | None:
 
 def hooked_inside(module: nn.Module) -> bool:
     """Whether a part that tracing goes through, instead of leaving it one step, has forward hooks; those of single steps do run."""
-    tracer = _Tracer()
+    leaf = fx.Tracer().is_leaf_module
     return any(
-        (part._forward_hooks or part._forward_pre_hooks) and not tracer.is_leaf_module(part, "")
-        for part in module.modules()
+        (part._forward_hooks or part._forward_pre_hooks) and not leaf(part, "") for part in module.modules()
     )
-
-
-def modes(module: nn.Module) -> tuple[bool, ...]:
-    """Whether each part is in training mode."""
-    return tuple(part.training for part in module.modules())
-
-
-@contextmanager
-def left_as_found(module: nn.Module) -> Iterator[None]:
-    """Put back, at the end of the block, what runs of the network leave on it: attributes; in training mode buffers and random numbers."""
-    attributes = {part: dict(vars(part)) for part in module.modules()}
-    training = any(modes(module))
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if training else []
-    try:
-        with torch.random.fork_rng(enabled=training):
-            yield
-    finally:
-        for part, found in attributes.items():
-            if vars(part).keys() != found.keys() or any(
-                vars(part)[name] is not found[name] for name in found
-            ):
-                vars(part).clear()
-                vars(part).update(found)
-        with torch.no_grad():
-            for buffer, found_buffer in buffers:
-                buffer.copy_(found_buffer)
 
 
 def nodes_in(structure: Any) -> list[fx.Node]:
     """The nodes in a structure of arguments."""
     nodes: list[fx.Node] = []
-    map_arg(structure, lambda node: nodes.append(node) or node)
+
+    def keep(node: fx.Node) -> fx.Node:
+        nodes.append(node)
+        return node
+
+    map_arg(structure, keep)
     return nodes
 
 

@@ -36,7 +36,8 @@ def unwrapped(module: nn.Module) -> tuple[str, nn.Module]:
     """
     prefix = ""
     while (child := _wrapped_child(module)) is not None:
-        prefix, module = f"{prefix}{child}.", getattr(module, child)
+        prefix += f"{child}."
+        module = getattr(module, child)
     return prefix, module
 
 
@@ -49,6 +50,13 @@ def _wrapped_child(module: nn.Module) -> str | None:
     return "module" if isinstance(module, DataParallel | DistributedDataParallel) else None
 
 
+def eager(module: nn.Module) -> nn.Module:
+    """The module without `torch.compile` or data parallelism around it: there layers run one by one, in one process, and hooks see them."""
+    while isinstance(module, DataParallel | DistributedDataParallel) or "_orig_mod" in module._modules:
+        module = getattr(module, str(_wrapped_child(module)))
+    return module
+
+
 def layer_names(module: nn.Module) -> list[str]:
     """The dotted name of every layer, in the order in which they were registered; the network itself is none of them."""
     return [name for name, _ in unwrapped(module)[1].named_modules() if name]
@@ -58,9 +66,9 @@ def own_name(module: nn.Module, layer: nn.Module) -> str:
     """The name of a layer as the user knows it; a part of a wrapper keeps its full name."""
     inner = unwrapped(module)[1]
     for root in (inner, module):
-        for name, candidate in root.named_modules():
-            if candidate is layer:
-                return name
+        names: dict[nn.Module, str] = {candidate: name for name, candidate in root.named_modules()}
+        if layer in names:
+            return names[layer]
     raise LayerError(f"a {type(layer).__name__} is no layer of this {type(inner).__name__}.")
 
 
@@ -72,7 +80,9 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     """
     prefix, inner = unwrapped(module)
     for root in (inner, module):
-        layers = dict(root.named_modules(remove_duplicate=False))  # a shared module answers to all its names
+        layers: dict[str, nn.Module] = dict(
+            root.named_modules(remove_duplicate=False)
+        )  # a shared module answers to all its names
         if name and name in layers and layers[name] is not inner:
             return layers[name]
     raise UnknownNameError.among("layer", name.removeprefix(prefix), layer_names(module))

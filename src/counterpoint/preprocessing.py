@@ -41,8 +41,9 @@ class Preprocessing:
     interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or not all(type(side) is int and side > 0 for side in self.size):
-            raise InputError(f"size must be (height, width) in whole pixels above 0, got {self.size}.")
+        sides = self.size if isinstance(self.size, tuple) else ()
+        if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+            raise InputError(f"size must be (height, width) in whole pixels above 0, got {self.size!r}.")
         if len(self.mean) != len(self.std) or not self.mean:
             raise InputError(
                 "mean and std must have one number per channel, "

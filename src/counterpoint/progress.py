@@ -41,24 +41,24 @@ def listening(listener: Listener | None) -> Iterator[None]:
 
 
 @contextmanager
-def stage(first: float, last: float, total: float, what: str) -> Iterator[None]:
-    """Report all progress within the block as the way from `first` to `last` of `total`, under one name.
+def stage(first: float, last: float, total: float, what: str = "") -> Iterator[None]:
+    """Report all progress within the block as the way from `first` to `last` of `total`.
 
     Args:
         first: Units finished when the block begins.
         last: Units finished when it ends.
         total: Units in all.
-        what: The stage, in words; the names that the work within gives are left out.
+        what: The stage, in words, in the place of those that the work within gives; empty to leave them.
 
     Raises:
         Cancelled: the listener wants the work to stop.
     """
     outer = _listener.get()
 
-    def within(done: float, whole: float, _: str) -> None:
+    def within(done: float, whole: float, inner: str) -> None:
         if outer is not None:
             share = min(1.0, done / whole) if whole > 0 else 0.0
-            outer(first + share * (last - first), total, what)
+            outer(first + share * (last - first), total, what or inner)
 
     advance(first, total, what)
     with listening(within):

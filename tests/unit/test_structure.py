@@ -11,7 +11,7 @@ SOURCE = Path(cp.__file__).parent
 
 # Each part imports only from those before it.
 ORDER = (
-    "errors checks progress protocols spec files batching quadrature layers images preprocessing "
+    "errors checks progress protocols spec files batching quadrature refinement layers images preprocessing "
     "classifier scores activations folding graph cut "
     "attribution comparison visualisation metrics baselines methods data models store audit bench report explain studio cli"
 ).split()

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from counterpoint.report.figures import Column, Fact, Panel, Row, Sheet
+from counterpoint.report.wording import number
 
 # Blue against orange is told apart with every common kind of colour blindness; lightness falls evenly to both sides.
 SCALE = LinearSegmentedColormap.from_list(
@@ -63,7 +64,10 @@ class _Drawing:
         sheet, wide = self.sheet, self.width - 2 * _MARGIN
         y = self.text(_MARGIN, 0.3, sheet.title, wide, size=_TITLE, weight="bold", line=0.29)
         y = self.text(_MARGIN, y + 0.04, sheet.subtitle, wide, size=10.0, color=_GREY, line=0.2) + 0.22
-        y = max(self.column(self.left(k), y, column) for k, column in enumerate((sheet.photograph, *sheet.columns)))
+        y = max(
+            self.column(self.left(k), y, column)
+            for k, column in enumerate((sheet.photograph, *sheet.columns))
+        )
         for row in sheet.rows:
             y = self.row(y + 0.32, row)
         if sheet.note:
@@ -78,7 +82,14 @@ class _Drawing:
         self.text(x, y, column.title, _CELL, size=10.0, weight="bold", line=0.19, most=2)
         y += 0.26 if self.one_line_titles() else 0.44
         if column.picture is None:
-            self.text(x + 0.2, y + self.picture_height / 2 - 0.2, column.reason, _CELL - 0.4, size=_TEXT, color=_GREY)
+            self.text(
+                x + 0.2,
+                y + self.picture_height / 2 - 0.2,
+                column.reason,
+                _CELL - 0.4,
+                size=_TEXT,
+                color=_GREY,
+            )
         else:
             self.pictures.append((x, y, _CELL, self.picture_height, column.picture.numpy()))
         return self.facts(x, y + self.picture_height + 0.1, column.facts)
@@ -96,9 +107,13 @@ class _Drawing:
 
     def panel(self, x: float, y: float, panel: Panel, limit: float) -> float:
         if panel.heat is None:
-            self.text(x + 0.2, y + self.picture_height / 2 - 0.4, panel.reason, _CELL - 0.4, size=_TEXT, color=_GREY)
+            self.text(
+                x + 0.2, y + self.picture_height / 2 - 0.4, panel.reason, _CELL - 0.4, size=_TEXT, color=_GREY
+            )
         else:
-            colours = SCALE(0.5 + 0.5 * np.clip(panel.heat.double().numpy() / (limit or 1.0), -1.0, 1.0))[..., :3]
+            colours = SCALE(0.5 + 0.5 * np.clip(panel.heat.double().numpy() / (limit or 1.0), -1.0, 1.0))[
+                ..., :3
+            ]
             self.pictures.append((x, y, _CELL, self.picture_height, colours * self.faint_photograph()))
         return self.facts(x, y + self.picture_height + 0.1, panel.facts)
 
@@ -124,15 +139,17 @@ class _Drawing:
     def colour_bar(self, x: float, y: float, width: float, row: Row) -> float:
         signed = row.limit > 0
         self.text(x, y, "speaks against", width / 2, size=_SMALL, color="#2470b3", weight="bold")
-        self.text(x + width, y, "speaks for", width / 2, size=_SMALL, color="#b85a0a", weight="bold", align="right")
+        self.text(
+            x + width, y, "speaks for", width / 2, size=_SMALL, color="#b85a0a", weight="bold", align="right"
+        )
         y += 0.19
         bar = np.repeat(SCALE(np.linspace(0.0, 1.0, 256))[None, :, :3], 2, axis=0)
         self.pictures.append((x, y, width, 0.17, bar))
         y += 0.21
-        from counterpoint.report.wording import number
-
         ends = (number(-row.limit, 2), "0", "+" + number(row.limit, 2)) if signed else ("", "0", "")
-        for place, text, align in zip((x, x + width / 2, x + width), ends, ("left", "center", "right"), strict=True):
+        for place, text, align in zip(
+            (x, x + width / 2, x + width), ends, ("left", "center", "right"), strict=True
+        ):
             self.text(place, y, text, width, size=_TEXT, align=align)
         return self.text(x, y + _LINE, row.unit, width, size=_TEXT) + 0.06
 
@@ -174,7 +191,9 @@ class _Drawing:
             if lines and self.measured(candidate, size, weight) <= width:
                 lines[-1] = candidate
                 continue
-            while len(word) > 1 and self.measured(word, size, weight) > width:  # a word wider than the line is cut
+            while (
+                len(word) > 1 and self.measured(word, size, weight) > width
+            ):  # a word wider than the line is cut
                 fits = max(1, int(len(word) * width / self.measured(word, size, weight)) - 1)
                 lines.append(word[:fits])
                 word = word[fits:]
@@ -205,8 +224,12 @@ class _Drawing:
                 parse_math=False,
             )
         for x, y, width, tall, pixels in self.pictures:
-            axes = self.figure.add_axes((x / self.width, 1.0 - (y + tall) / height, width / self.width, tall / height))
-            axes.set_axis_off()
+            axes = self.figure.add_axes(
+                (x / self.width, 1.0 - (y + tall) / height, width / self.width, tall / height)
+            )
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set(color="#b0b0b0", linewidth=0.5)  # white pictures end somewhere too
             fit = "equal" if tall > 0.3 else "auto"  # the colour bar fills its place
             axes.imshow(np.clip(pixels, 0.0, 1.0), aspect=fit, interpolation="antialiased")
 

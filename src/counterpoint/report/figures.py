@@ -17,15 +17,15 @@ from counterpoint.errors import InputError, ShapeError
 from counterpoint.files import whole_file
 from counterpoint.protocols import Baseline
 from counterpoint.report.card import describe_result
-from counterpoint.report.wording import CLAIMS, UNITS, name_text, number, parameters_text, percent
+from counterpoint.report.wording import CLAIMS, UNITS, name_text, number, parameters_text, percent, unusual
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # The ends of the colour scale lie where all but this share of the pixels are inside: one speck must not pale the rest.
-_BEYOND = 0.005
-# Pixel maps are speckled. Drawn with this blur, as a share of the shorter side (2 px of 224), they can be read; it is always named.
-_SMOOTH_SHARE = 2.0 / 224.0
+_BEYOND = 0.01
+# Pixel maps are speckled. Drawn with this blur, as a share of the shorter side (3 px of 224), they can be read; it is always named.
+_SMOOTH_SHARE = 3.0 / 224.0
 # From this side on, amounts are given for squares of 10 x 10 pixels: for single pixels the numbers are too small to grasp.
 _SQUARES_FROM = 64
 # A relative error above this is set in bold.
@@ -98,7 +98,7 @@ def plot(
         caption: Where the image is from: a file name, a model.
         note: A sentence below the figure.
         smooth: Standard deviation in pixels of the blur that the maps are drawn with; 0 for none. By default maps of the
-            input are drawn with 2 px for each 224 px of the image. The values themselves are never smoothed, and the figure names it.
+            input are drawn with 3 px for each 224 px of the image. The values themselves are never smoothed, and the figure names it.
 
     Returns:
         A matplotlib Figure, made without pyplot; notebooks show it, `figure.savefig("cat.png")` writes it.
@@ -131,7 +131,9 @@ def _check(attributions: Sequence[Attribution], images: Tensor, image: int) -> N
         raise InputError("attribution must be at least one explanation, got none.")
     for one in attributions:
         if not isinstance(one, Attribution):
-            raise InputError(f"attribution must be an Attribution or a list of them, got {type(one).__name__}.")
+            raise InputError(
+                f"attribution must be an Attribution or a list of them, got {type(one).__name__}."
+            )
     first = attributions[0]
     if not isinstance(images, Tensor) or images.ndim != 4:
         got = shape_text(images) if isinstance(images, Tensor) else type(images).__name__
@@ -145,11 +147,18 @@ def _check(attributions: Sequence[Attribution], images: Tensor, image: int) -> N
             )
         same = one.question == first.question and torch.allclose(one.score, first.score, rtol=1e-3, atol=1e-5)
         if not same:
-            raise InputError("attributions must all explain the same score of the same images; draw the others apart.")
+            raise InputError(
+                "attributions must all explain the same score of the same images; draw the others apart."
+            )
 
 
 def _sheet(
-    attributions: Sequence[Attribution], inputs: Tensor, image: int, caption: str, note: str, smooth: float | None
+    attributions: Sequence[Attribution],
+    inputs: Tensor,
+    image: int,
+    caption: str,
+    note: str,
+    smooth: float | None,
 ) -> Sheet:
     facts = [describe_result(one, image=image) for one in attributions]
     columns, rows = {}, {}
@@ -163,7 +172,9 @@ def _sheet(
     name = labels[image] if labels is not None else "this score" if index is None else f"class {index}"
     details = [caption, "" if index is None or labels is None else f"class {index}", f"score: {unit}"]
     return Sheet(
-        title=f"Why “{name}”, compared with what?" if index is not None else "Why this score, compared with what?",
+        title=f"Why “{name}”, compared with what?"
+        if index is not None
+        else "Why this score, compared with what?",
         subtitle="  ·  ".join(part for part in details if part),
         photograph=Column(
             title="photograph",
@@ -214,7 +225,8 @@ def _row(
     sigma = smooth if smooth is not None else (size * _SMOOTH_SHARE if first.layer == "input" else 0.0)
     squares = first.claim == "shares" and size >= _SQUARES_FROM
     panels = tuple(
-        None if pair is None else _panel(*pair, image, sigma=sigma, factor=100.0 if squares else 1.0) for pair in found
+        None if pair is None else _panel(*pair, image, sigma=sigma, factor=100.0 if squares else 1.0)
+        for pair in found
     )
     heats = [panel.heat.abs().flatten() for panel in panels if panel is not None and panel.heat is not None]
     limit, remarks = 0.0, []
@@ -228,7 +240,8 @@ def _row(
             remarks.append(f"{percent(beyond)} of the pixels lie beyond the scale.")
         if limit == 0.0:
             remarks.append("All values are zero.")
-    description = spec.describe(first.method)
+    # Few of a method's parameters are set by anybody: the card has them all.
+    description = unusual("method", spec.describe(first.method))
     return Row(
         title=name_text(description),
         lines=tuple(
@@ -255,7 +268,9 @@ def _map_unit(attribution: Attribution, unit: str, squares: bool) -> str:
     return "importance"
 
 
-def _panel(attribution: Attribution, fact: dict[str, Any], image: int, *, sigma: float, factor: float) -> Panel:
+def _panel(
+    attribution: Attribution, fact: dict[str, Any], image: int, *, sigma: float, factor: float
+) -> Panel:
     try:
         heat: Tensor | None = attribution.heatmap()[image].detach().cpu() * factor
         reason = ""
@@ -273,7 +288,9 @@ def _panel(attribution: Attribution, fact: dict[str, Any], image: int, *, sigma:
 def _facts(fact: dict[str, Any]) -> tuple[Fact, ...]:
     relative = fact["relative_error"]
     if fact["claim"] == "shares":
-        error = number(fact["error"], 3) + (f" = {percent(relative)}" if relative is not None else "")
+        error = number(fact["error"], 3) + (
+            f" ({percent(relative)} of target)" if relative is not None else ""
+        )
         large = relative is None or relative > _LARGE_ERROR
         facts = [
             ("target  f(x) − f(x′)", number(fact["attribution_target"]), False),  # noqa: RUF001
@@ -291,10 +308,14 @@ def _facts(fact: dict[str, Any]) -> tuple[Fact, ...]:
             ("result, error", "not defined", False),
         ]
     if fact["value_error"] is not None:
-        facts.append(("error of the map, estimated", f"≈ {percent(fact['value_error'])}", fact["value_error"] > 0.2))
+        facts.append(
+            ("error of the map, estimated", f"≈ {percent(fact['value_error'])}", fact["value_error"] > 0.2)
+        )
     facts.append(("gradients used", str(fact["cost"]["gradients"]), False))
     if fact["converged"] is not None:
-        facts.append(("precision asked for", "reached" if fact["converged"] else "NOT reached", not fact["converged"]))
+        facts.append(
+            ("precision asked for", "reached" if fact["converged"] else "NOT reached", not fact["converged"])
+        )
     return tuple(facts)
 
 

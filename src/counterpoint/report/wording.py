@@ -1,7 +1,9 @@
 """Numbers and names as a reader sees them, the same in figures and tables."""
 
+import dataclasses
 import math
 
+from counterpoint import spec
 from counterpoint.protocols import Claim
 from counterpoint.spec import Description
 
@@ -46,6 +48,21 @@ def name_text(description: Description) -> str:
 
 def parameters_text(description: Description) -> str:
     """The parameters in words, those that are none left out: "sigma 10, seed 0"."""
-    given = {name: value for name, value in description.parameters.items() if value is not None}
-    text = Description(description.name, given, description.version).text.partition(":")[2]
+    text = command_text(description).partition(":")[2]
     return text.replace("=", " ").replace(",", ", ").replace(".0,", ",").removesuffix(".0")
+
+
+def command_text(description: Description) -> str:
+    """Name and parameters as the command line takes them, those that are none left out: "blur:sigma=10.0"."""
+    given = {name: value for name, value in description.parameters.items() if value is not None}
+    return Description(description.name, given, description.version).text
+
+
+def unusual(kind: spec.Kind, description: Description) -> Description:
+    """The same with only those parameters that differ from their defaults; all of what is not in the registry."""
+    make = spec.registry(kind).get(description.name)
+    if not dataclasses.is_dataclass(make):
+        return description
+    usual = {f.name: f.default for f in dataclasses.fields(make)}
+    kept = {name: value for name, value in description.parameters.items() if value != usual.get(name)}
+    return Description(description.name, kept, description.version)

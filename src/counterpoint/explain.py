@@ -1,0 +1,304 @@
+"""Photographs in; figures, cards and values out. The command and the studio both work through here.
+
+The first photograph that can be read settles whether the question makes sense: whatever is wrong with model, target, baseline or layer ends
+the work there, before anything long was done. From then on a photograph that fails is recorded, and the rest goes on.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from counterpoint import progress, scores, spec
+from counterpoint.attribution import Attribution
+from counterpoint.classifier import Classifier
+from counterpoint.comparison import Comparison, compare
+from counterpoint.cut import open_cut
+from counterpoint.data.photographs import find_photographs, output_names
+from counterpoint.errors import CounterpointError, ImageError, InputError, LayerError, NotFiniteError, OutputError
+from counterpoint.files import whole_file, writable_folder
+from counterpoint.layers import default_cam_layer, find_layer, run_once
+from counterpoint.protocols import Baseline, Method
+from counterpoint.report import card, plot, save_png
+from counterpoint.report.wording import name_text
+
+ScoreKind = Literal["logit", "probability", "log_odds"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """A photograph with its results on disk."""
+
+    photograph: Path
+    figure: Path
+    card: Path
+    values: tuple[Path, ...]
+    """One file for each explanation, in the order of the card."""
+    facts: dict[str, Any] = field(repr=False)
+    """What the card says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A photograph that could not be explained."""
+
+    photograph: Path
+    error: CounterpointError
+
+
+@dataclass(frozen=True)
+class Places:
+    """Which methods work at which layers."""
+
+    pairs: tuple[tuple[Method, str], ...]
+    """Method and layer; "" for the model's default layer for maps, which is known once the model has run."""
+
+    @classmethod
+    def of(cls, methods: Sequence[Method], layers: Sequence[str]) -> "Places":
+        """Put every method at each of the layers where it can work.
+
+        A method for layers gets the model's default where none is given; any other gets the input.
+
+        Raises:
+            InputError: a method that works at none of the layers.
+        """
+        pairs: list[tuple[Method, str]] = []
+        for method in methods:
+            name = spec.describe(method).name
+            if method.level == "input":
+                places = ["input"] if not layers or "input" in layers else []
+                reason = f"explains the input only, but layers are {', '.join(layers)}; leave --layer out or add --layer input"
+            elif method.level == "layer":
+                places = [layer for layer in layers if layer != "input"] if layers else [""]
+                reason = "explains the features of a layer, but the only layer is the input; name another --layer or none"
+            else:
+                places, reason = list(layers) or ["input"], ""
+            if not places:
+                raise InputError(f"method '{name}' {reason}.")
+            pairs += [(method, place) for place in places]
+        return cls(tuple(pairs))
+
+    def settled(self, default: str) -> "Places":
+        """The same, with the default layer named."""
+        return Places(tuple((method, layer or default) for method, layer in self.pairs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """All that is the same for every photograph."""
+
+    classifier: Classifier
+    score: scores.ClassScore
+    baselines: tuple[Baseline, ...]
+    baseline_names: tuple[str, ...]
+    method_names: dict[Method, str]
+    model: dict[str, Any]
+    folder: Path
+    note: str
+
+
+def photographs_for(arguments: Sequence[str], out: str | os.PathLike[str]) -> list[Path]:
+    """The photographs that some arguments name, without earlier figures: what a folder search finds below `out` is left out.
+
+    Raises:
+        InputError: no such file or folder, or no photographs but those below `out`.
+    """
+    found = find_photographs(arguments)
+    named = {Path(argument).resolve() for argument in arguments}
+    below = Path(out).resolve()
+    kept = [path for path in found if path.resolve() in named or below not in path.resolve().parents]
+    if not kept:
+        raise InputError(
+            f"all images found lie in the output folder '{out}', whose figures are no photographs; choose another --out."
+        )
+    return kept
+
+
+def explain_photographs(
+    classifier: Classifier,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    target: scores.Target = "top1",
+    score: ScoreKind = "logit",
+    baselines: Sequence[Baseline],
+    methods: Sequence[Method],
+    layers: Sequence[str] = (),
+    out: str | os.PathLike[str],
+    note: str = "",
+) -> list[Explained | Failed]:
+    """Explain each photograph against each baseline with each method, and write what was found.
+
+    For each: `NAME.png` (the figure), `NAME.json` (the card, written last) and `NAME.BASELINE.METHOD[.LAYER].safetensors` (the values).
+    Files are replaced where they are there already.
+
+    Args:
+        classifier: The model.
+        paths: Image files.
+        target: The class to explain: "top1", a label or an index.
+        score: What is read of it.
+        baselines: What each photograph is compared with.
+        methods: Ways to explain. One for layers gets the model's last layer with maps where `layers` is empty.
+        layers: Where to explain; empty for the input.
+        out: The folder for results, made if it is not there.
+        note: A sentence for the foot of each figure.
+
+    Returns:
+        One result for each photograph, in their order.
+
+    Raises:
+        InputError: an argument that makes no sense for any photograph, or a figure that would overwrite a photograph.
+        LayerError: a layer where the model cannot be cut.
+        ModelError: the model does not return what the score reads.
+        OutputError: the folder cannot be written, or the disk is full.
+        Cancelled: the progress listener stopped the work.
+    """
+    files = [Path(path) for path in paths]
+    if not files or not baselines or not methods:
+        raise InputError("explaining needs at least one photograph, one baseline and one method.")
+    for layer in layers:
+        if layer != "input":
+            find_layer(classifier.module, layer)
+    places = Places.of(methods, layers)
+    names = output_names(files)
+    _check_no_photograph_is_overwritten(files, names, Path(out))
+    job = _Job(
+        classifier=classifier,
+        score=scores.ClassScore(classifier, target, score),
+        baselines=tuple(baselines),
+        baseline_names=_short_names("baseline", baselines),
+        method_names=dict(zip(methods, _short_names("method", methods), strict=True)),
+        model=classifier.card(),
+        folder=Path(out),
+        note=note,
+    )
+    new = not job.folder.exists()
+    writable_folder(job.folder)
+    try:
+        return _explain_all(job, files, names, places)
+    finally:
+        if new and not any(job.folder.iterdir()):
+            job.folder.rmdir()
+
+
+def _explain_all(job: _Job, files: list[Path], names: list[str], places: Places) -> list[Explained | Failed]:
+    results: list[Explained | Failed] = []
+    sensible = False
+    for k, (path, name) in enumerate(zip(files, names, strict=True)):
+        with progress.stage(k, k + 1, len(files)):
+            try:
+                inputs = job.classifier.preprocess([path])
+                if any(layer == "" for _, layer in places.pairs):
+                    places = places.settled(_default_layer(job.classifier.module, inputs))
+                results.append(_explain(job, path, name, inputs, places))
+                sensible = True
+            except (OutputError, MemoryError):
+                raise
+            except CounterpointError as error:
+                of_the_photograph = isinstance(error, ImageError | NotFiniteError)
+                if not (of_the_photograph or sensible):
+                    raise
+                results.append(Failed(photograph=path, error=error))
+    return results
+
+
+def _default_layer(module: nn.Module, inputs: Tensor) -> str:
+    """The usual layer for class activation maps or, where the model cannot be cut there, the last before it where it can.
+
+    Raises:
+        LayerError: there is none.
+    """
+    usual = default_cam_layer(module, inputs)
+    maps = [s.name for s in run_once(module, inputs) if s.output.ndim == 4 and min(s.output.shape[2:]) > 1]
+    refusal: LayerError | None = None
+    for name in (usual, *reversed(maps)):
+        try:
+            open_cut(module, name, inputs)
+            return name
+        except LayerError as error:
+            refusal = refusal or error
+    raise refusal or LayerError("no layer for class activation maps; name one with --layer.")
+
+
+def _explain(job: _Job, path: Path, name: str, inputs: Tensor, places: Places) -> Explained:
+    # All comparisons first: they are cheap, and fail if the question makes no sense.
+    comparisons = [compare(job.score, inputs, baseline=baseline) for baseline in job.baselines]
+    layers = dict.fromkeys(layer for _, layer in places.pairs)
+    questions = [{layer: comparison.at(layer) for layer in layers} for comparison in comparisons]
+    found: list[tuple[str, Attribution]] = []
+    total = len(questions) * len(places.pairs)
+    for b, question in enumerate(questions):
+        for method, layer in places.pairs:
+            short = f"{job.baseline_names[b]}.{job.method_names[method]}"
+            words = f"{path.name}: {name_text(spec.describe(method))} against {job.baseline_names[b]}"
+            with progress.stage(len(found), len(found) + 1, total, words):
+                found.append((_file_part(short, layer), _finite(question[layer], method)))
+    return _write(job, path, name, inputs, found)
+
+
+def _finite(comparison: Comparison, method: Method) -> Attribution:
+    attribution = comparison.explain(method)
+    if not bool(torch.isfinite(attribution.values).all()):
+        raise NotFiniteError(
+            f"{spec.describe(method).name} gives NaN or infinity here; the model's gradients may overflow: try float32."
+        )
+    return attribution
+
+
+def _write(
+    job: _Job, path: Path, name: str, inputs: Tensor, found: list[tuple[str, Attribution]]
+) -> Explained:
+    attributions = [attribution for _, attribution in found]
+    facts = card(attributions, model=job.model, photograph=path, device=job.classifier.device)
+    figure = plot(attributions, inputs, caption=f"{path.name}  ·  {job.model['name']}", note=job.note)
+    values = []
+    for (part, attribution), explanation in zip(found, facts["explanations"], strict=True):
+        file = job.folder / f"{name}.{part}.safetensors"
+        attribution.save(file)
+        explanation["values_file"] = file.name
+        values.append(file)
+    picture, text = job.folder / f"{name}.png", job.folder / f"{name}.json"
+    facts["figure_file"] = picture.name
+    save_png(figure, picture)
+    # The card comes last: where it is, everything that it names is there too.
+    with whole_file(text) as partial:
+        partial.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return Explained(photograph=path, figure=picture, card=text, values=tuple(values), facts=facts)
+
+
+def _check_no_photograph_is_overwritten(files: Sequence[Path], names: Sequence[str], out: Path) -> None:
+    folder = out.resolve()
+    photographs = {path.resolve() for path in files}
+    for name in names:
+        figure = folder / f"{name}.png"
+        if figure in photographs:
+            raise InputError(f"the figure would overwrite the photograph '{figure}'; choose another --out.")
+
+
+def _short_names(kind: str, things: Sequence[Baseline] | Sequence[Method]) -> tuple[str, ...]:
+    """One name for each to use in file names: the registry's, with the parameters where that is not enough.
+
+    Raises:
+        InputError: the same thing twice.
+    """
+    descriptions = [spec.describe(thing) for thing in things]
+    names = [description.name for description in descriptions]
+    short = []
+    for k, description in enumerate(descriptions):
+        if description in descriptions[:k]:
+            raise InputError(f"{kind} '{description.text}' is given twice.")
+        alone = names.count(description.name) == 1
+        text = description.name if alone else description.text.replace(":", "-", 1)
+        # Names of files: none longer than 60, told apart by the fingerprint where they were cut.
+        text = re.sub(r"[^\w.=-]+", "_", text).strip("_")
+        short.append(text if len(text) <= 60 else f"{text[:40]}-{description.fingerprint}")
+    return tuple(short)
+
+
+def _file_part(short: str, layer: str) -> str:
+    return short if layer == "input" else short + "." + re.sub(r"[^\w.-]+", "_", layer)

@@ -1,0 +1,141 @@
+"""An equal, faster copy of a model: batch norm folded into the layer before it, convolutions in the channels-last layout.
+
+In eval mode a batch norm is a fixed scale and shift per channel, which the weights of the convolution before it can take over:
+(W x + b - m) g / s + h = (W g / s) x + (b - m) g / s + h, with s = sqrt(variance + eps). The copy is compared with the original before it
+is handed out, and it is never used where that cannot be done.
+"""
+
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+
+from counterpoint import graph, layers
+from counterpoint.equality import mixed_gradient, tensors_in
+from counterpoint.state import left_as_found
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+_VALUE_TOLERANCE = 1e-5  # max |difference| / max |output|
+_GRADIENT_TOLERANCE = 1e-4  # |difference| / |gradient|, both L2
+
+
+@dataclass(frozen=True, eq=False)
+class Folding:
+    """A model to compute with, and what was done to get it."""
+
+    module: nn.Module
+    """The copy, its weights frozen; the original itself where nothing was done."""
+    folded: bool
+    """Whether `module` is such a copy."""
+    reason: str
+    """What was done, or why nothing was."""
+
+
+def fold(
+    module: nn.Module,
+    example: Float[Tensor, "batch *input"],
+    *,
+    keep: Collection[str] = (),
+    channels_last: bool = True,
+) -> Folding:
+    """Make an equal, faster copy of a model.
+
+    Every layer keeps its name. A batch norm that was folded away is an `nn.Identity` and still returns what it did, but the convolution
+    or linear layer before it now returns that too: name it in `keep` if its own output is asked for. All other layers return what they
+    did, to rounding.
+
+    Args:
+        module: In eval mode, and without hooks. It is not changed; changes of its weights after this do not reach the copy.
+        example: Inputs to compare the two on; the first two are used.
+        keep: Names of layers that must return what they do now; norms right behind their last step stay.
+        channels_last: Also keep convolutions in the channels-last layout, which changes no shape.
+    """
+    if any(isinstance(part, _NORMS) and part.training for part in module.modules()) or module.training:
+        return Folding(module, False, "the model is in training mode, where batch norm follows the batch.")
+    if any(_has_hooks(part) for part in module.modules()):
+        return Folding(module, False, "the model has hooks, which may change what its layers do.")
+    kept = [layers.find_layer(module, name) for name in keep]  # before the work: a wrong name is an error
+    flow = graph.trace(module)
+    pairs = _pairs(module, flow, kept) if flow is not None else []
+    convolutions = any(isinstance(part, nn.Conv2d) for part in module.modules())
+    if not pairs and not (channels_last and convolutions):
+        why = "has no batch norm to fold" if flow is not None else "cannot be followed without numbers"
+        return Folding(module, False, f"the model {why}.")
+    try:
+        faster = copy.deepcopy(module).requires_grad_(False)
+    except (RuntimeError, TypeError) as error:
+        return Folding(module, False, f"the model cannot be copied: {error}")
+    for layer, norm in pairs:
+        _fold_pair(faster, layer, norm)
+    if channels_last:
+        faster = faster.to(memory_format=torch.channels_last)
+    if fault := _difference(module, faster, example[:2]):
+        return Folding(module, False, fault)
+    layout = ", channels-last" if channels_last and convolutions else ""
+    return Folding(faster, True, f"{len(pairs)} batch norms folded{layout}.")
+
+
+def _pairs(module: nn.Module, flow: graph.Flow, kept: list[nn.Module]) -> list[tuple[str, str]]:
+    """The full names of each convolution or linear layer whose only reader is a batch norm, and of that norm."""
+    parts: dict[str, nn.Module] = dict(module.named_modules())
+    own = {part: name for name, part in parts.items()}
+    ends = {run.node for part in kept for run in flow.runs_of(own[part])}
+    owners: dict[Tensor, int] = {}
+    for part in parts.values():
+        for parameter in part.parameters(recurse=False):
+            owners[parameter] = owners.get(parameter, 0) + 1
+    runs = {run.node: run.name for run in flow.runs if run.leaf and len(flow.runs_of(run.name)) == 1}
+    pairs = []
+    for node, name in runs.items():
+        source = node.args[0] if node is not None and node.args else None
+        if not isinstance(source, fx.Node) or source not in runs or source in ends or len(source.users) > 1:
+            continue
+        layer, norm = parts[runs[source]], parts[name]
+        shared = any(owners[parameter] > 1 for part in (layer, norm) for parameter in part.parameters())
+        if not shared and _foldable(layer, norm):
+            pairs.append((runs[source], name))
+    return pairs
+
+
+def _foldable(layer: nn.Module, norm: nn.Module) -> bool:
+    # Exact types: a subclass may compute something else. A parametrised layer is of a subclass.
+    if type(norm) not in _NORMS or norm.running_mean is None:
+        return False
+    return type(layer) in _CONVOLUTIONS or (type(layer) is nn.Linear and type(norm) is nn.BatchNorm1d)
+
+
+def _fold_pair(module: nn.Module, layer_name: str, norm_name: str) -> None:
+    layer, norm = module.get_submodule(layer_name), module.get_submodule(norm_name)
+    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    merge = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
+    weight, bias = merge(layer.weight, layer.bias, *statistics)  # type: ignore[arg-type]
+    layer.weight, layer.bias = weight.requires_grad_(False), bias.requires_grad_(False)
+    parent, _, child = norm_name.rpartition(".")
+    setattr(module.get_submodule(parent), child, nn.Identity().train(norm.training))
+
+
+def _difference(module: nn.Module, faster: nn.Module, inputs: Tensor) -> str:
+    """In words, how the copy's outputs or input gradients differ by more than rounding; empty where they do not."""
+    with torch.inference_mode(False), torch.enable_grad(), left_as_found(module):
+        points = [inputs.detach().clone().requires_grad_() for _ in range(2)]
+        expected, came = module(points[0]), faster(points[1])
+        for one, two in zip(tensors_in(came), tensors_in(expected), strict=True):
+            gap, size = float((one - two).detach().abs().max()), float(two.detach().abs().max())
+            if not gap <= _VALUE_TOLERANCE * size:
+                return f"the copy's outputs differ by {gap:.2g} where the largest is {size:.2g}."
+        gradient, other = mixed_gradient(expected, points[0]), mixed_gradient(came, points[1])
+        gap, size = float((other - gradient).norm()), float(gradient.norm())
+        if not gap <= _GRADIENT_TOLERANCE * size:
+            return f"the copy's input gradients differ by {gap / size if size else gap:.2g} of their length."
+    return ""
+
+
+def _has_hooks(part: nn.Module) -> bool:
+    hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
+    return any(hooks)

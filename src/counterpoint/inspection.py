@@ -1,0 +1,93 @@
+"""The layers of a model, each with its type, shape, and whether it is a real cut."""
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from counterpoint import progress
+from counterpoint.classifier import Classifier
+from counterpoint.cut import open_cut
+from counterpoint.errors import LayerError
+from counterpoint.layers import default_cam_layer, penultimate_layer, run_once
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """One layer as it ran."""
+
+    name: str
+    kind: str
+    """The class of the module."""
+    shape: tuple[int, ...]
+    """Of its output for one image, without the batch axis."""
+    cut: str | None
+    """"split" or "replaced" where the model can be cut here, see `counterpoint.cut`; None where it cannot."""
+    reason: str
+    """Why it cannot."""
+    role: str
+    """The default that it is, if any."""
+
+    @property
+    def cut_text(self) -> str:
+        """For a table: yes or no, and how."""
+        if self.cut is None:
+            return "no, passed by" if "passed by" in self.reason else "no"
+        return {"split": "yes", "replaced": "yes (whole model runs)"}[self.cut]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "shape": list(self.shape)}
+
+
+def inspect_layers(
+    classifier: Classifier, photograph: str | os.PathLike[str] | None = None
+) -> list[LayerFacts]:
+    """Every layer that returns a tensor, in the order in which they return.
+
+    Args:
+        classifier: The model.
+        photograph: What to run it on; noise by default.
+
+    Raises:
+        ImageError: a photograph that cannot be read.
+    """
+    if photograph is None:
+        height, width = classifier.preprocessing.size
+        channels = len(classifier.preprocessing.mean)
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.rand(1, channels, height, width, generator=generator).to(classifier.device)
+    else:
+        inputs = classifier.preprocess([photograph])
+    module = classifier.module
+    last = {seen.name: seen for seen in run_once(module, inputs)}
+    roles: dict[str, str] = {}
+    for find, role in (
+        (default_cam_layer, "default for class activation maps"),
+        (penultimate_layer, "penultimate"),
+    ):
+        try:
+            roles[find(module, inputs)] = role
+        except LayerError:
+            continue  # a model without such a layer has no default
+    found = []
+    for k, (name, seen) in enumerate(last.items()):
+        progress.advance(k, len(last), f"layer {name}")
+        cut, reason = None, ""
+        try:
+            cut = open_cut(module, name, inputs).kind
+        except LayerError as error:
+            reason = str(error)
+        found.append(
+            LayerFacts(
+                name,
+                type(seen.module).__name__,
+                tuple(seen.output.shape[1:]),
+                cut,
+                reason,
+                roles.get(name, ""),
+            )
+        )
+    progress.advance(len(last), len(last), "layers")
+    return found

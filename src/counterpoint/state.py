@@ -1,0 +1,34 @@
+"""What a network carries beside its weights, and how to leave it as it was found."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+def modes(module: nn.Module) -> tuple[bool, ...]:
+    """Whether each part is in training mode."""
+    return tuple(part.training for part in module.modules())
+
+
+@contextmanager
+def left_as_found(module: nn.Module) -> Iterator[None]:
+    """Put back, at the end of the block, what runs of the network leave on it: attributes; in training mode buffers and random numbers."""
+    attributes = {part: dict(vars(part)) for part in module.modules()}
+    training = any(modes(module))
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if training else []
+    devices = sorted({p.device.index or 0 for p in module.parameters() if p.is_cuda})
+    try:
+        with torch.random.fork_rng(devices=devices, enabled=training):
+            yield
+    finally:
+        for part, found in attributes.items():
+            if vars(part).keys() != found.keys() or any(
+                vars(part)[name] is not found[name] for name in found
+            ):
+                vars(part).clear()
+                vars(part).update(found)
+        with torch.no_grad():
+            for buffer, found_buffer in buffers:
+                buffer.copy_(found_buffer)
