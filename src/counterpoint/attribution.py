@@ -17,7 +17,7 @@ from counterpoint import spec
 from counterpoint.checks import shape_text
 from counterpoint.errors import CounterpointError, InputError, ShapeError
 from counterpoint.files import whole_file
-from counterpoint.protocols import Baseline, Claim, Method
+from counterpoint.protocols import STEPS, Baseline, Claim, Method, Step
 
 FORMAT = "counterpoint-attribution-1"
 
@@ -44,6 +44,10 @@ class Attribution:
     method: Method | spec.Description
     claim: Claim
     layer: str = "input"
+    layer_baseline: str = "features of the baseline"
+    """What z' is, at a layer: the features of the input's baseline, or something given in feature space."""
+    cut: str = "none"
+    """How the model was cut at the layer: "split", "replaced", or "partial" (an intervention: something passes by). "none" at the input."""
     image_size: tuple[int, int] | None = None
     """(height, width) of the inputs, where they are images."""
     question: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +57,9 @@ class Attribution:
     """Forwards with a backward that this method took, those shared by the comparison not counted."""
     forward_evaluations: Int[Tensor, " batch"]
     """Forwards alone that this method took, those shared by the comparison not counted."""
+
+    prefix_evaluations: Int[Tensor, " batch"]
+    """Runs of only the part before the layer, those shared by the comparison not counted."""
 
     path_error: Float[Tensor, " batch"]
     """sum over pieces of the path of |what its values miss of its own change of score| / |target|; NaN without pieces."""
@@ -71,6 +78,10 @@ class Attribution:
     """f(x) minus the score at the method's own reference."""
     floor: Float[Tensor, " batch"]
     """|target| below this is too small to divide by: 1e-3 of the spread of the scores over classes, or 2 % of the path variation."""
+    error_is_forced: bool = False
+    """Whether the method used score values to set its sum; its error is then 0 by definition, and proves nothing."""
+    stages: Mapping[Step, Float[Tensor, " batch"]] = field(default_factory=dict)
+    """The sum of the values after each step of the method that costs accuracy."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -112,6 +123,29 @@ class Attribution:
         absolute = self.values.flatten(1).to(self.target.dtype).abs().sum(1)
         return self._where_shares(absolute / self.target.abs())
 
+    def budget(self) -> dict[str, Float[Tensor, " batch"]]:
+        """The error taken apart: signed parts that sum to `error`.
+
+        In this order, each part being what the step adds to what was missing before it:
+
+        baseline    f(x) - f(x') minus the method's own target: it compares with something else.
+        quadrature  finitely many points on the path.
+        one_step    a single gradient for the whole way: the remainder of the Taylor expansion.
+        operator    another gradient than the score's: averaged over places, its negative part dropped, smoothed.
+        display     values dropped for the sake of the picture, such as the ReLU of a class activation map.
+
+        The parts depend on the order, which is therefore fixed. All are NaN where the values claim no shares.
+
+        Reference: our reconstruction of an error budget after Cui and Fan 2026, arXiv:2605.22417.
+        """
+        explained = self.target if self.own_target is None else self.own_target
+        parts = {"baseline": self._where_shares(self.target - explained)}
+        for step in STEPS:
+            after = self.stages.get(step, explained)
+            parts[step] = self._where_shares(explained - after)
+            explained = after
+        return parts
+
     def heatmap(self) -> Float[Tensor, "batch height width"]:
         """One signed number per pixel of the image: channels summed, then upsampled so that the sum stays `result`.
 
@@ -137,11 +171,15 @@ class Attribution:
         """
         tensors = {name: getattr(self, name) for name in _TENSORS if getattr(self, name) is not None}
         tensors |= {f"extras.{name}": value for name, value in self.extras.items()}
+        tensors |= {f"stages.{name}": value for name, value in self.stages.items()}
         facts = {
             "baseline": spec.describe(self.baseline).as_dict(),
             "method": spec.describe(self.method).as_dict(),
             "claim": self.claim,
             "layer": self.layer,
+            "layer_baseline": self.layer_baseline,
+            "cut": self.cut,
+            "error_is_forced": self.error_is_forced,
             "image_size": self.image_size,
             "reference": self.reference,
             "question": dict(self.question),
@@ -157,7 +195,7 @@ class Attribution:
 
 
 _TENSORS = (
-    "values score baseline_score result gradient_evaluations forward_evaluations path_error pieces path_variation "
+    "values score baseline_score result gradient_evaluations forward_evaluations prefix_evaluations path_error pieces path_variation "
     "value_error converged standard_error own_target floor"
 ).split()
 
@@ -188,9 +226,13 @@ def load_attribution(path: str | Path) -> Attribution:
         method=_rebuilt("method", facts["method"]),
         claim=facts["claim"],
         layer=facts["layer"],
+        layer_baseline=facts["layer_baseline"],
+        cut=facts["cut"],
+        error_is_forced=facts["error_is_forced"],
         image_size=None if size is None else (size[0], size[1]),
         question=facts["question"],
         reference=facts["reference"],
+        stages={step: tensors[f"stages.{step}"] for step in STEPS if f"stages.{step}" in tensors},
         extras={n.removeprefix("extras."): t for n, t in tensors.items() if n.startswith("extras.")},
     )
 

@@ -52,10 +52,13 @@ class Tally:
     batch: int
     gradients: Int[Tensor, " batch"] = field(init=False)
     forwards: Int[Tensor, " batch"] = field(init=False)
+    prefixes: Int[Tensor, " batch"] = field(init=False)
+    """Runs of the part before a layer."""
 
     def __post_init__(self) -> None:
         self.gradients = torch.zeros(self.batch, dtype=torch.int64)
         self.forwards = torch.zeros(self.batch, dtype=torch.int64)
+        self.prefixes = torch.zeros(self.batch, dtype=torch.int64)
 
     def add_gradients(self, image: Int[Tensor, " rows"]) -> None:
         """Count one gradient (a forward and a backward) for each row."""
@@ -64,6 +67,10 @@ class Tally:
     def add_forwards(self, image: Int[Tensor, " rows"]) -> None:
         """Count one forward for each row."""
         self.forwards += torch.bincount(image.cpu(), minlength=self.batch)
+
+    def add_prefixes(self, image: Int[Tensor, " rows"]) -> None:
+        """Count one run of the part before the layer for each row."""
+        self.prefixes += torch.bincount(image.cpu(), minlength=self.batch)
 
 
 def in_micro_batches(

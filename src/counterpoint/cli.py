@@ -6,7 +6,6 @@ Exit codes: 0 all went well; 1 some photographs of several could not be explaine
 Whatever needs torch is imported inside the commands, so that `--help` answers at once.
 """
 
-import json
 import os
 import sys
 import warnings
@@ -19,16 +18,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from counterpoint import __version__
-from counterpoint.errors import CounterpointError, InputError
+from counterpoint.errors import CounterpointError
+from counterpoint.terminal import console_for_results, print_json, print_results, progress_shown
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from counterpoint.explain import Explained, Failed
-    from counterpoint.protocols import Baseline, Method
 
 OK, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 USUAL_BASELINES = ("black", "blur", "mean")
+USUAL_METHODS = ("integrated_gradients",)
 _INCOMPLETE = (
     "No baseline was given, and a score can only be explained compared with something: here are three answers, "
     "against black, blur and mean. Choose yours with --baseline."
@@ -141,19 +139,20 @@ def explain(
 
     Example: counterpoint explain cat.jpg --baseline blur:sigma=20 --method integrated_gradients
     """
-    with _shown_progress("getting ready"):
+    with progress_shown("getting ready"):
+        from counterpoint.arguments import as_baselines, as_device, as_methods, as_target
         from counterpoint.explain import explain_photographs, photographs_for
         from counterpoint.models import load_model
 
         # What costs little is checked first: names and numbers before files, files before the model.
-        baselines = _baselines(baseline)
-        methods = _methods(method, tolerance)
+        baselines = as_baselines(baseline or USUAL_BASELINES)
+        methods = as_methods(method or USUAL_METHODS, tolerance)
         paths = photographs_for(photographs, out)
-        on = _device(device)
+        on = as_device(device)
         results = explain_photographs(
             load_model(model).to(on),
             paths,
-            target=_target(target),
+            target=as_target(target),
             score=score,
             baselines=baselines,
             methods=methods,
@@ -187,11 +186,11 @@ def models(as_json: Json = False) -> int:
     from counterpoint.models import MODELS
 
     if as_json:
-        _print_json([{"name": name, "summary": m.summary, "source": m.source} for name, m in MODELS.items()])
+        print_json([{"name": name, "summary": m.summary, "source": m.source} for name, m in MODELS.items()])
         return OK
     from counterpoint.report.tables import plain_table
 
-    console = _console()
+    console = console_for_results()
     rows = [(name, model.summary, model.source) for name, model in MODELS.items()]
     console.print(
         plain_table("Models: --model NAME", ("name", "what it is", "where the weights come from"), rows)
@@ -220,17 +219,17 @@ def layers(
     as_json: Json = False,
 ) -> int:
     """List the layers of a model: type, shape, and whether the model can be cut there."""
-    with _shown_progress("loading the model"):
+    with progress_shown("loading the model"):
         from counterpoint.inspection import inspect_layers
         from counterpoint.models import load_model
 
         found = inspect_layers(load_model(model), image)
     if as_json:
-        _print_json([layer.as_dict() for layer in found])
+        print_json([layer.as_dict() for layer in found])
         return OK
     from counterpoint.report.tables import plain_table
 
-    console = _console()
+    console = console_for_results()
     rows = [
         (layer.name, layer.kind, " x ".join(map(str, layer.shape)) or "-", layer.cut_text, layer.role)
         for layer in found
@@ -239,56 +238,6 @@ def layers(
         plain_table(f"Layers of {model}: --layer NAME", ("name", "type", "shape", "can be cut", ""), rows)
     )
     return OK
-
-
-def _baselines(texts: list[str] | None) -> "list[Baseline]":
-    from counterpoint import spec
-
-    return [spec.build("baseline", text) for text in texts or USUAL_BASELINES]
-
-
-def _methods(texts: list[str] | None, tolerance: float | None) -> "list[Method]":
-    """The methods, with `--tolerance` where they take it and state none of their own."""
-    from dataclasses import replace
-
-    from counterpoint import spec
-    from counterpoint.methods import IntegratedGradients
-
-    texts = texts or ["integrated_gradients"]
-    built: list[Method] = [spec.build("method", text) for text in texts]
-    if tolerance is None:
-        return built
-    takes = [
-        isinstance(method, IntegratedGradients)
-        and method.rule is None
-        and "tolerance" not in text.partition(":")[2]
-        for text, method in zip(texts, built, strict=True)
-    ]
-    if not any(takes):
-        raise InputError(
-            "--tolerance is for integrated_gradients without a rule or a tolerance of its own; no --method is one."
-        )
-    return [replace(m, tolerance=tolerance) if t else m for m, t in zip(built, takes, strict=True)]  # type: ignore[type-var]
-
-
-def _target(text: str) -> int | str:
-    try:
-        return int(text)
-    except ValueError:
-        return text
-
-
-def _device(name: str | None) -> str:
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"--device '{name}' cannot be used here: {reason}") from error
-    return name
 
 
 def _report_results(
@@ -301,7 +250,7 @@ def _report_results(
     if len(results) == 1 and failed:
         raise failed[0].error
     if as_json:
-        _print_json(
+        print_json(
             {
                 "results": [{**result.facts, "folder": str(out)} for result in explained],
                 "failed": [{"photograph": str(f.photograph), "reason": str(f.error)} for f in failed],
@@ -309,7 +258,7 @@ def _report_results(
             }
         )
     elif explained:
-        _print_results(explained, out=out, note=note, chosen_layer=chosen_layer)
+        print_results(explained, out=out, note=note, chosen_layer=chosen_layer)
     for failure in failed:
         _say(f"not explained: {failure.photograph}: {' '.join(str(failure.error).split())}")
     if failed:
@@ -317,65 +266,21 @@ def _report_results(
     return OK if not failed else SOME_FAILED if explained else REFUSED
 
 
-def _print_results(explained: "list[Explained]", *, out: Path, note: str, chosen_layer: bool) -> None:
-    from counterpoint.report.tables import results_remarks, results_table
-
-    console = _console()
-    cards = [result.facts for result in explained]
-    console.print(results_table(cards))
-    for remark in results_remarks(cards):
-        console.print(remark, markup=False)
-    layers = {e["layer"] for card in cards for e in card["explanations"]} - {"input"}
-    if layers and not chosen_layer:
-        console.print(
-            f"No --layer was given: '{', '.join(sorted(layers))}' is the model's last layer with maps.",
-            markup=False,
-        )
-    if note:
-        console.print(note, markup=False)
-    # Not wrapped by us: a path that is broken in two cannot be copied.
-    count = f"{len(explained)} figure{'s' if len(explained) > 1 else ''}, with cards and values, in"
-    console.print(f"{count} {out}{os.sep}", markup=False, soft_wrap=True)
-    for result in explained[:10]:
-        console.print(f"  {result.figure}", markup=False, soft_wrap=True)
-
-
 def _list_entries(kind: Literal["method", "baseline"], title: str, as_json: bool) -> int:
     from counterpoint.report.catalogue import entries
 
     found = entries(kind)
     if as_json:
-        _print_json([entry.as_dict() for entry in found])
+        print_json([entry.as_dict() for entry in found])
         return OK
     from counterpoint.report.tables import entries_table
 
-    _console().print(entries_table(found, title))
+    console_for_results().print(entries_table(found, title))
     return OK
-
-
-def _print_json(data: Any) -> None:
-    typer.echo(json.dumps(data, indent=2, allow_nan=False))
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    # Without a terminal nobody can widen the window: room enough that nothing is cut short.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
-    return Console(width=width, highlight=False)
 
 
 def _say(line: str) -> None:
     typer.echo(line, err=True)
-
-
-@contextmanager
-def _shown_progress(what: str) -> Iterator[None]:
-    """Show progress on stderr: a bar in a terminal, elsewhere a line every ten seconds."""
-    from counterpoint.terminal import progress_shown
-
-    with progress_shown(what):
-        yield
 
 
 @contextmanager

@@ -4,9 +4,9 @@ It owns what all methods share: f(x), f(x') and the features of both are compute
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -15,14 +15,20 @@ from torch import Tensor
 from counterpoint.attribution import Attribution
 from counterpoint.batching import MicroBatch, Tally, in_micro_batches
 from counterpoint.checks import check_batch, check_finite, check_same_shape, shape_text
-from counterpoint.cut import Cut, open_cut
+from counterpoint.cut import Bypass, Cut, open_cut
 from counterpoint.errors import InputError, LayerError, ModelError, ShapeError
-from counterpoint.protocols import Baseline, BoundScore, Method, ModuleScore, Score
+from counterpoint.protocols import STEPS, Baseline, BoundScore, Method, ModuleScore, Score
 from counterpoint.scores import as_score, classes_of
+from counterpoint.spec import content_hash
 
 # |target| below this share of the spread of the scores, or of the path variation, is too small to divide by.
 _SPREAD_FLOOR = 1e-3
 _VARIATION_FLOOR = 0.02
+
+
+LayerBaseline = Literal["features", "zeros", "channel_mean"] | Tensor
+"""What z' is at a layer: the features of the input's baseline; or, in feature space, zeros, each channel's mean over the places of the
+image's own features, or a tensor. Only the first makes the target the same number at every layer."""
 
 
 def compare(
@@ -31,6 +37,8 @@ def compare(
     *,
     baseline: Baseline,
     layer: str | None = None,
+    layer_baseline: LayerBaseline = "features",
+    bypass: Bypass = "refuse",
     micro_batch: int | None = None,
 ) -> "Comparison":
     """Ask why the score of `inputs` differs from that of their baseline.
@@ -40,6 +48,9 @@ def compare(
         inputs: Usually (batch, channel, height, width) with pixels in [0, 1]; never changed.
         baseline: What to compare with; there is no default.
         layer: Explain the features of this layer, by its dotted name; None or "input" for the inputs themselves.
+        layer_baseline: What the features are compared with; see `LayerBaseline`.
+        bypass: What to do where a skip connection passes the layer by: "refuse", or "intervene", which explains f(x) minus f(x with
+            z' put in), labelled partial.
         micro_batch: Rows that go through the model at once; by default chosen for the device, and halved when memory runs out.
 
     Returns:
@@ -60,39 +71,60 @@ def compare(
         raise InputError(
             f"{baseline!r} only fills removed pixels; it has no image of its own to compare with."
         )
+    if layer in (None, "input") and not (isinstance(layer_baseline, str) and layer_baseline == "features"):
+        raise InputError("layer_baseline says what features are compared with, but no layer was given.")
     micro = MicroBatch.for_inputs(inputs) if micro_batch is None else MicroBatch(micro_batch)
     bound = as_score(score).bind(inputs)
+    inputs = inputs.detach()
     baseline = baseline.prepare(bound, inputs)
     with torch.no_grad():
         baseline_inputs = baseline(inputs)
-    if baseline.draws > 1:
-        raise InputError(
-            f"{baseline!r} makes {baseline.draws} baselines for each input; a comparison takes one."
-        )
-    check_same_shape("baseline", baseline_inputs, "inputs", inputs)
+    expected = inputs if baseline.draws == 1 else inputs.expand(baseline.draws, *inputs.shape)
+    check_same_shape("baseline", baseline_inputs, "inputs", expected)
     check_finite("baseline", baseline_inputs)
-    tally = Tally(len(inputs))
     comparison = Comparison(
         bound=bound,
-        inputs=inputs.detach(),
+        inputs=inputs,
         baseline=baseline,
-        baseline_inputs=baseline_inputs.detach(),
-        end=inputs.detach(),
-        start=baseline_inputs.detach(),
+        baseline_inputs=baseline_inputs,
+        end=inputs,
+        start=baseline_inputs,
         score=torch.empty(0),
         baseline_score=torch.empty(0),
         layer="input",
         cut=None,
+        layer_baseline="features of the baseline",
         micro=micro,
-        tally=tally,
+        tally=Tally(len(inputs)),
     )
     known = getattr(bound, "at_inputs", None)
     clean = comparison.scores(inputs) if known is None else known
     check_finite("score of the inputs", clean)
-    against = comparison.scores(baseline_inputs)
+    against = comparison.start_scores()
     check_finite("score of the baseline", against)
     comparison = replace(comparison, score=clean, baseline_score=against)
-    return comparison if layer in (None, "input") else comparison.at(layer)
+    if layer is None or layer == "input":
+        return comparison
+    return comparison.at(layer, layer_baseline=layer_baseline, bypass=bypass)
+
+
+def compare_layers(
+    score: Score | Callable[[Tensor], Tensor],
+    inputs: Float[Tensor, "batch *input"],
+    layers: Sequence[str],
+    *,
+    baseline: Baseline,
+    bypass: Bypass = "refuse",
+    micro_batch: int | None = None,
+) -> "list[Comparison]":
+    """One comparison for each layer, all sharing f(x) and f(x'), so that their targets are the same number.
+
+    Args:
+        layers: Dotted names, "input" for the pixels.
+        score, inputs, baseline, bypass, micro_batch: As in `compare`, which also says what is raised.
+    """
+    whole = compare(score, inputs, baseline=baseline, micro_batch=micro_batch)
+    return [whole.at(layer, bypass=bypass) for layer in layers]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,26 +138,42 @@ class Comparison:
     bound: BoundScore
     inputs: Float[Tensor, "batch *input"]
     baseline: Baseline
-    baseline_inputs: Float[Tensor, "batch *input"]
+    baseline_inputs: Float[Tensor, "*draws_batch_input"]
+    """(batch, *input); (draws, batch, *input) for a baseline with several draws."""
     end: Float[Tensor, "batch *features"]
     """What is explained: the inputs, or their features at the layer."""
-    start: Float[Tensor, "batch *features"]
-    """What it is compared with: the baseline, or its features at the layer."""
+    start: Float[Tensor, "*draws_batch_features"]
+    """What it is compared with: the baseline, or its features at the layer; with a first axis for several draws."""
     score: Float[Tensor, " ..."]
     """f(x), (batch,)."""
     baseline_score: Float[Tensor, " ..."]
-    """f(x'), (batch,)."""
+    """f(x'), (batch,); of several draws the mean."""
     layer: str
     cut: Cut | None
+    layer_baseline: str
+    """What `start` is, in words."""
     micro: MicroBatch
     tally: Tally
 
-    def at(self, layer: str) -> "Comparison":
-        """The same comparison at a layer, f(x) and f(x') shared: the target is the same number at every layer.
+    @property
+    def draws(self) -> int:
+        """How many baselines each input has."""
+        return self.baseline.draws if self.start.ndim > self.end.ndim else 1
+
+    def at(
+        self, layer: str, *, layer_baseline: LayerBaseline = "features", bypass: Bypass = "refuse"
+    ) -> "Comparison":
+        """The same comparison at a layer, f(x) and f(x') shared: with the usual layer baseline the target is the same at every layer.
+
+        Args:
+            layer: Its dotted name, or "input".
+            layer_baseline: What the features are compared with; anything but "features" has a target of its own.
+            bypass: "intervene" accepts a layer that a skip connection passes by.
 
         Raises:
             LayerError: the score knows no module, or the layer is no place where the model can be cut.
             UnknownNameError: no layer of that name.
+            ShapeError: a layer baseline of another shape than the features.
         """
         if layer == "input":
             return replace(self, layer=layer, cut=None, end=self.inputs, start=self.baseline_inputs)
@@ -133,13 +181,65 @@ class Comparison:
             raise LayerError(
                 "a layer needs a score that knows its module, such as cp.logit(module, ...); got a callable."
             )
-        cut = open_cut(self.bound.module, layer, self.inputs[:1])
+        cut = open_cut(self.bound.module, layer, self.inputs[:1], bypass=bypass)
+        there = replace(self, layer=layer, cut=cut, end=self.inputs, start=self.baseline_inputs)
+        end = there.features(self.inputs)
+        start, named = there._layer_start(layer_baseline, end)
+        there = replace(there, end=end, start=start, layer_baseline=named)
+        if named != "features of the baseline" or cut.kind == "partial":
+            return replace(there, baseline_score=there.start_scores())
+        return there
+
+    def features(
+        self, points: Float[Tensor, "*rows_input"], image: Int[Tensor, " rows"] | None = None
+    ) -> Float[Tensor, "*rows_features"]:
+        """What the layer returns for inputs (rows, *input); the points themselves at the input.
+
+        Args:
+            points: Inputs; a further first axis (draws, batch, *input) is kept.
+            image: Which of the inputs each row belongs to; by default row i belongs to input i. Only counted.
+        """
+        cut = self.cut
+        if cut is None:
+            return points
+        lead = points.shape[: points.ndim - self.inputs.ndim + 1]
+        rows = points.reshape(-1, *self.inputs.shape[1:])
         with torch.no_grad():
-            (end,) = in_micro_batches(lambda rows: (cut.features(rows),), self.inputs, micro=self.micro)
-            (start,) = in_micro_batches(
-                lambda rows: (cut.features(rows),), self.baseline_inputs, micro=self.micro
-            )
-        return replace(self, layer=layer, cut=cut, end=end.detach(), start=start.detach())
+            (found,) = in_micro_batches(lambda p: (cut.features(p),), rows, micro=self.micro)
+        self.tally.add_prefixes(torch.arange(len(rows)) % len(self.inputs) if image is None else image)
+        return found.reshape(*lead, *found.shape[1:])
+
+    def start_scores(self) -> Float[Tensor, " batch"]:
+        """The score of the start, of several draws the mean."""
+        if self.draws == 1:
+            return self.scores(self.start)
+        each = [self.scores(start) for start in self.start]
+        return torch.stack(each).mean(0)
+
+    def _layer_start(self, layer_baseline: LayerBaseline, end: Tensor) -> tuple[Tensor, str]:
+        if isinstance(layer_baseline, Tensor):
+            given = layer_baseline.to(end)
+            if given.shape not in (end.shape, end.shape[1:], (1, *end.shape[1:])):
+                raise ShapeError(
+                    f"layer_baseline must be {shape_text(end)}, or one image's, but is {shape_text(given)}."
+                )
+            check_finite("layer_baseline", given)
+            return given.expand_as(end), f"tensor {content_hash(given)[:12]}"
+        if layer_baseline == "zeros":
+            return torch.zeros_like(end), "zero features"
+        if layer_baseline == "channel_mean":
+            if end.ndim < 3:
+                raise ShapeError(
+                    f"channel_mean needs features with places, (batch, channel, ...), got {shape_text(end)}."
+                )
+            # Tokens are (batch, tokens, channels): their places come first.
+            axes = (1,) if end.ndim == 3 else tuple(range(2, end.ndim))
+            return end.mean(axes, keepdim=True).expand_as(end), "mean of each channel"
+        if layer_baseline == "features":
+            return self.features(self.baseline_inputs), "features of the baseline"
+        raise InputError(
+            f"layer_baseline must be 'features', 'zeros', 'channel_mean' or a tensor, got {layer_baseline!r}."
+        )
 
     def scores(
         self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
@@ -177,6 +277,25 @@ class Comparison:
         self.tally.add_gradients(image)
         return scores, gradients
 
+    def hessian_products(
+        self,
+        points: Float[Tensor, "rows *features"],
+        directions: Float[Tensor, "rows *features"],
+        image: Int[Tensor, " rows"] | None = None,
+    ) -> tuple[Float[Tensor, "rows *features"], Float[Tensor, "rows *features"]]:
+        """The gradient of each point's score, and its Hessian times a direction; counted as two gradients.
+
+        The Hessian of a piecewise linear network (ReLU, max pooling, a logit) is 0 wherever it exists.
+        """
+        image = self._image(points, image)
+        with torch.inference_mode(False), torch.enable_grad():
+            gradients, products = in_micro_batches(
+                self._gradient_and_product, points, directions, image, micro=self.micro
+            )
+        self.tally.add_gradients(image)
+        self.tally.add_gradients(image)
+        return gradients, products
+
     def explain(self, method: Method) -> Attribution:
         """Put a method to this comparison.
 
@@ -200,6 +319,8 @@ class Comparison:
             method=method,
             claim=method.claim,
             layer=self.layer,
+            layer_baseline=self.layer_baseline,
+            cut="none" if self.cut is None else self.cut.kind,
             image_size=(self.inputs.shape[2], self.inputs.shape[3]) if self.inputs.ndim == 4 else None,
             question={
                 "score": getattr(self.bound, "kind", "callable"),
@@ -208,6 +329,7 @@ class Comparison:
             },
             gradient_evaluations=counted.tally.gradients,
             forward_evaluations=counted.tally.forwards,
+            prefix_evaluations=counted.tally.prefixes,
             path_error=nan if outcome.path_error is None else outcome.path_error,
             pieces=torch.zeros(len(nan), dtype=torch.int64) if outcome.pieces is None else outcome.pieces,
             path_variation=variation,
@@ -217,6 +339,10 @@ class Comparison:
             reference=outcome.reference or "comparison",
             own_target=outcome.own_target,
             floor=self.floor(variation),
+            error_is_forced=getattr(method, "error_is_forced", False),
+            stages={
+                step: outcome.stages[step].to(self.score.dtype) for step in STEPS if step in outcome.stages
+            },
             extras=outcome.extras,
         )
 
@@ -243,6 +369,11 @@ class Comparison:
             raise InputError(f"{name} explains the features of a layer; give one: cp.compare(..., layer=).")
         if method.level == "input" and self.layer != "input":
             raise InputError(f"{name} explains the input only, but layer is '{self.layer}'.")
+        if self.draws > 1 and not getattr(method, "many_draws", False):
+            raise InputError(
+                f"{name} compares with one baseline, but {self.baseline!r} has {self.draws} draws; "
+                "use cp.methods.ExpectedGradients, or a baseline of one draw."
+            )
 
     def _image(self, points: Tensor, image: Tensor | None) -> Int[Tensor, " rows"]:
         if points.shape[1:] != self.end.shape[1:]:
@@ -269,3 +400,14 @@ class Comparison:
             )
         (gradients,) = torch.autograd.grad(scores.sum(), leaves)
         return scores.detach(), gradients
+
+    def _gradient_and_product(
+        self, points: Tensor, directions: Tensor, image: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        leaves = points.detach().clone().requires_grad_()
+        scores = self._score(leaves, image)
+        (gradients,) = torch.autograd.grad(scores.sum(), leaves, create_graph=True)
+        if not gradients.requires_grad:  # a linear score: its gradient is a constant
+            return gradients.detach(), torch.zeros_like(gradients)
+        (products,) = torch.autograd.grad((gradients * directions).sum(), leaves, allow_unused=True)
+        return gradients.detach(), torch.zeros_like(gradients) if products is None else products

@@ -13,17 +13,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from counterpoint import progress, scores, spec
 from counterpoint.attribution import Attribution
 from counterpoint.classifier import Classifier
 from counterpoint.comparison import Comparison, compare
-from counterpoint.cut import open_cut
 from counterpoint.data.photographs import find_photographs, output_names
-from counterpoint.errors import CounterpointError, ImageError, InputError, LayerError, NotFiniteError, OutputError
+from counterpoint.errors import (
+    CounterpointError,
+    ImageError,
+    InputError,
+    NotFiniteError,
+    OutputError,
+)
 from counterpoint.files import whole_file, writable_folder
-from counterpoint.layers import default_cam_layer, find_layer, run_once
+from counterpoint.layers import find_layer
+from counterpoint.places import Places, default_map_layer
 from counterpoint.protocols import Baseline, Method
 from counterpoint.report import card, plot, save_png
 from counterpoint.report.wording import name_text
@@ -50,43 +56,6 @@ class Failed:
 
     photograph: Path
     error: CounterpointError
-
-
-@dataclass(frozen=True)
-class Places:
-    """Which methods work at which layers."""
-
-    pairs: tuple[tuple[Method, str], ...]
-    """Method and layer; "" for the model's default layer for maps, which is known once the model has run."""
-
-    @classmethod
-    def of(cls, methods: Sequence[Method], layers: Sequence[str]) -> "Places":
-        """Put every method at each of the layers where it can work.
-
-        A method for layers gets the model's default where none is given; any other gets the input.
-
-        Raises:
-            InputError: a method that works at none of the layers.
-        """
-        pairs: list[tuple[Method, str]] = []
-        for method in methods:
-            name = spec.describe(method).name
-            if method.level == "input":
-                places = ["input"] if not layers or "input" in layers else []
-                reason = f"explains the input only, but layers are {', '.join(layers)}; leave --layer out or add --layer input"
-            elif method.level == "layer":
-                places = [layer for layer in layers if layer != "input"] if layers else [""]
-                reason = "explains the features of a layer, but the only layer is the input; name another --layer or none"
-            else:
-                places, reason = list(layers) or ["input"], ""
-            if not places:
-                raise InputError(f"method '{name}' {reason}.")
-            pairs += [(method, place) for place in places]
-        return cls(tuple(pairs))
-
-    def settled(self, default: str) -> "Places":
-        """The same, with the default layer named."""
-        return Places(tuple((method, layer or default) for method, layer in self.pairs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +163,7 @@ def _explain_all(job: _Job, files: list[Path], names: list[str], places: Places)
             try:
                 inputs = job.classifier.preprocess([path])
                 if any(layer == "" for _, layer in places.pairs):
-                    places = places.settled(_default_layer(job.classifier.module, inputs))
+                    places = places.settled(default_map_layer(job.classifier.module, inputs))
                 results.append(_explain(job, path, name, inputs, places))
                 sensible = True
             except (OutputError, MemoryError):
@@ -205,24 +174,6 @@ def _explain_all(job: _Job, files: list[Path], names: list[str], places: Places)
                     raise
                 results.append(Failed(photograph=path, error=error))
     return results
-
-
-def _default_layer(module: nn.Module, inputs: Tensor) -> str:
-    """The usual layer for class activation maps or, where the model cannot be cut there, the last before it where it can.
-
-    Raises:
-        LayerError: there is none.
-    """
-    usual = default_cam_layer(module, inputs)
-    maps = [s.name for s in run_once(module, inputs) if s.output.ndim == 4 and min(s.output.shape[2:]) > 1]
-    refusal: LayerError | None = None
-    for name in (usual, *reversed(maps)):
-        try:
-            open_cut(module, name, inputs)
-            return name
-        except LayerError as error:
-            refusal = refusal or error
-    raise refusal or LayerError("no layer for class activation maps; name one with --layer.")
 
 
 def _explain(job: _Job, path: Path, name: str, inputs: Tensor, places: Places) -> Explained:

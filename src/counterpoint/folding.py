@@ -1,13 +1,18 @@
 """An equal, faster copy of a model: batch norm folded into the layer before it, convolutions in the channels-last layout.
 
 In eval mode a batch norm is a fixed scale and shift per channel, which the weights of the convolution before it can take over:
-(W x + b - m) g / s + h = (W g / s) x + (b - m) g / s + h, with s = sqrt(variance + eps). The copy is compared with the original before it
-is handed out, and it is never used where that cannot be done.
+(W x + b - m) g / s + h = (W g / s) x + (b - m) g / s + h, with s = sqrt(variance + eps).
+
+The copy is compared with the original before it is handed out. That the two compute the same is checked in float64, in value and in
+gradient; in float32 only the value is, since there rounding alone moves gradients: a ReLU whose input is almost zero falls to either side.
+On EfficientNet-Lite0 a mere change of layout moved an input gradient by 0.3 % of its length, folding by 0.1 %.
 """
 
 import copy
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -21,8 +26,8 @@ from counterpoint.state import left_as_found
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
-_VALUE_TOLERANCE = 1e-5  # max |difference| / max |output|
-_GRADIENT_TOLERANCE = 1e-4  # |difference| / |gradient|, both L2
+_VALUE_TOLERANCE = 1e-5  # max |difference| / max |output|, in the model's own type, where that is float32
+_EXACT_TOLERANCE = 1e-8  # the same in float64, and for input gradients, |difference| / |gradient| in L2
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +73,10 @@ def fold(
         why = "has no batch norm to fold" if flow is not None else "cannot be followed without numbers"
         return Folding(module, False, f"the model {why}.")
     try:
-        faster = copy.deepcopy(module).requires_grad_(False)
+        faster = _faster(module, pairs, channels_last=channels_last)
     except (RuntimeError, TypeError) as error:
         return Folding(module, False, f"the model cannot be copied: {error}")
-    for layer, norm in pairs:
-        _fold_pair(faster, layer, norm)
-    if channels_last:
-        faster = faster.to(memory_format=torch.channels_last)
-    if fault := _difference(module, faster, example[:2]):
+    if fault := _difference(module, faster, example[:2], pairs):
         return Folding(module, False, fault)
     layout = ", channels-last" if channels_last and convolutions else ""
     return Folding(faster, True, f"{len(pairs)} batch norms folded{layout}.")
@@ -110,30 +111,59 @@ def _foldable(layer: nn.Module, norm: nn.Module) -> bool:
     return type(layer) in _CONVOLUTIONS or (type(layer) is nn.Linear and type(norm) is nn.BatchNorm1d)
 
 
+def _faster(module: nn.Module, pairs: list[tuple[str, str]], *, channels_last: bool) -> nn.Module:
+    """A copy with these pairs folded."""
+    faster = copy.deepcopy(module).requires_grad_(False)
+    for layer, norm in pairs:
+        _fold_pair(faster, layer, norm)
+    return faster.to(memory_format=torch.channels_last) if channels_last else faster
+
+
 def _fold_pair(module: nn.Module, layer_name: str, norm_name: str) -> None:
     layer, norm = module.get_submodule(layer_name), module.get_submodule(norm_name)
-    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
     merge = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
-    weight, bias = merge(layer.weight, layer.bias, *statistics)  # type: ignore[arg-type]
-    layer.weight, layer.bias = weight.requires_grad_(False), bias.requires_grad_(False)
+    parts = (layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    # In float64 and on the CPU, since not every device knows it: rounded once, at the end.
+    exact = [part.detach().cpu().double() if isinstance(part, Tensor) else part for part in parts]
+    merged = merge(*exact)  # type: ignore[arg-type]
+    for name, part in zip(("weight", "bias"), merged, strict=True):
+        setattr(layer, name, nn.Parameter(part.to(cast(Tensor, layer.weight)), requires_grad=False))
     parent, _, child = norm_name.rpartition(".")
     setattr(module.get_submodule(parent), child, nn.Identity().train(norm.training))
 
 
-def _difference(module: nn.Module, faster: nn.Module, inputs: Tensor) -> str:
+def _difference(module: nn.Module, faster: nn.Module, inputs: Tensor, pairs: list[tuple[str, str]]) -> str:
     """In words, how the copy's outputs or input gradients differ by more than rounding; empty where they do not."""
     with torch.inference_mode(False), torch.enable_grad(), left_as_found(module):
-        points = [inputs.detach().clone().requires_grad_() for _ in range(2)]
-        expected, came = module(points[0]), faster(points[1])
-        for one, two in zip(tensors_in(came), tensors_in(expected), strict=True):
-            gap, size = float((one - two).detach().abs().max()), float(two.detach().abs().max())
-            if not gap <= _VALUE_TOLERANCE * size:
-                return f"the copy's outputs differ by {gap:.2g} where the largest is {size:.2g}."
+        inputs = inputs.detach().clone()
+        eps = torch.finfo(inputs.dtype).eps / torch.finfo(torch.float32).eps
+        with torch.no_grad():
+            gap = _gap(faster(inputs), module(inputs))
+        if not gap <= min(_VALUE_TOLERANCE * max(eps, 1e-3), 0.05):
+            return f"the copy's outputs differ by {gap:.2g} of the largest."
+        try:  # on the CPU: not every device knows float64
+            exact = copy.deepcopy(module).cpu().double()
+            folded = _faster(exact, pairs, channels_last=False)
+            points = [inputs.cpu().double().requires_grad_() for _ in range(2)]
+            expected, came = exact(points[0]), folded(points[1])
+        except (RuntimeError, TypeError) as error:
+            return f"the model does not run in float64 on the CPU, so the copy cannot be checked: {error}"
+        gap = _gap(came, expected)
         gradient, other = mixed_gradient(expected, points[0]), mixed_gradient(came, points[1])
-        gap, size = float((other - gradient).norm()), float(gradient.norm())
-        if not gap <= _GRADIENT_TOLERANCE * size:
-            return f"the copy's input gradients differ by {gap / size if size else gap:.2g} of their length."
+        bend = float((other - gradient).norm() / gradient.norm().clamp_min(torch.finfo(torch.float64).tiny))
+        if not (gap <= _EXACT_TOLERANCE and bend <= _EXACT_TOLERANCE):
+            return f"in float64 the copy's outputs differ by {gap:.2g} of the largest, its input gradients by {bend:.2g}."
     return ""
+
+
+def _gap(output: object, expected: object) -> float:
+    """max |difference| / max |expected| over the tensors of an output."""
+    pairs = zip(tensors_in(output), tensors_in(expected), strict=True)
+    gaps = [
+        float((one - two).detach().abs().max()) / (float(two.detach().abs().max()) or 1.0)
+        for one, two in pairs
+    ]
+    return math.nan if any(math.isnan(gap) for gap in gaps) else max(gaps, default=0.0)
 
 
 def _has_hooks(part: nn.Module) -> bool:

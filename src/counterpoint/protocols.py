@@ -22,6 +22,16 @@ rate        change of the score per unit of input: a sum of them means nothing.
 importance  an order, or an unscaled weight: larger matters more.
 """
 
+Step = Literal["quadrature", "one_step", "operator", "display"]
+"""Where an explanation loses accuracy, in the order in which the error budget switches it on.
+
+quadrature  finitely many points on the path.
+one_step    a single gradient for the whole way.
+operator    another gradient than the score's: averaged over places, its negative part dropped, smoothed.
+display     values dropped for the sake of the picture.
+"""
+STEPS: tuple[Step, ...] = ("quadrature", "one_step", "operator", "display")
+
 Level = Literal["input", "layer", "any"]
 """Where a method works: on the input only, on a layer only, or on either."""
 
@@ -116,6 +126,8 @@ class Outcome:
     """What the method itself compares with, where that is not the comparison's baseline."""
     own_target: Float[Tensor, " batch"] | None = None
     """f(x) minus the score at `reference`."""
+    stages: Mapping[Step, Float[Tensor, " batch"]] = field(default_factory=dict)
+    """The sum of the values after each step that costs accuracy, in the order of STEPS; a step that is not taken is left out."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     """Further results of this method, by name."""
 
@@ -124,12 +136,18 @@ class Outcome:
 class Method(Protocol):
     """A way to explain; a frozen dataclass of hyper-parameters in `counterpoint.methods`.
 
-    It reaches the model only through the comparison it is called on.
+    It reaches the model only through the comparison it is called on. Two further class variables are read where they are there:
+    `many_draws`, True for methods that take a baseline with several draws, and `error_is_forced`, True for methods that use
+    score values to set the sum of their own, whose error of 0 proves nothing.
     """
 
-    claim: ClassVar[Claim]
     level: ClassVar[Level]
     version: ClassVar[int]
+
+    @property
+    def claim(self) -> Claim:
+        """What the values are; for most methods a class variable."""
+        ...
 
     def __call__(self, comparison: "Comparison") -> Outcome:
         """Explain every image of the comparison."""

@@ -1,9 +1,13 @@
-"""Progress in a terminal, on stderr, so that stdout holds results only."""
+"""The terminal: progress on stderr, so that stdout holds results only, and what is printed there."""
 
+import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,12 +21,15 @@ from rich.progress import (
 
 from counterpoint import progress
 
-_SECONDS_BETWEEN_LINES = 10.0
+if TYPE_CHECKING:
+    from counterpoint.explain import Explained
+
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextmanager
 def progress_shown(what: str) -> Iterator[None]:
-    """Show the progress of the block: a bar where stderr is a terminal, elsewhere a line every ten seconds.
+    """Show the progress of the block: a bar where stderr is a terminal, elsewhere a line every half minute.
 
     Args:
         what: The stage that runs before the first report, in words.
@@ -63,3 +70,39 @@ def _lines() -> progress.Listener:
 
 def _short(stage: str, most: int = 60) -> str:
     return stage if len(stage) <= most else stage[: most - 1] + "…"
+
+
+def print_results(explained: "list[Explained]", *, out: Path, note: str, chosen_layer: bool) -> None:
+    """The table of all results, what its signs mean, and where the files are."""
+    from counterpoint.report.tables import results_remarks, results_table
+
+    console = console_for_results()
+    cards = [result.facts for result in explained]
+    console.print(results_table(cards))
+    for remark in results_remarks(cards):
+        console.print(remark, markup=False)
+    layers = {e["layer"] for card in cards for e in card["explanations"]} - {"input"}
+    if layers and not chosen_layer:
+        console.print(
+            f"No --layer was given: '{', '.join(sorted(layers))}' is the model's last layer with maps.",
+            markup=False,
+        )
+    if note:
+        console.print(note, markup=False)
+    # Not wrapped by us: a path that is broken in two cannot be copied.
+    count = f"{len(explained)} figure{'s' if len(explained) > 1 else ''}, with cards and values, in"
+    console.print(f"{count} {out}{os.sep}", markup=False, soft_wrap=True)
+    for result in explained[:10]:
+        console.print(f"  {result.figure}", markup=False, soft_wrap=True)
+
+
+def print_json(data: Any) -> None:
+    """Strict JSON on stdout: no NaN."""
+    print(json.dumps(data, indent=2, allow_nan=False))
+
+
+def console_for_results() -> Console:
+    """A console on stdout."""
+    # Without a terminal nobody can widen the window: room enough that nothing is cut short.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+    return Console(width=width, highlight=False)

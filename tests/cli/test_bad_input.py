@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from counterpoint import cli
+from counterpoint.arguments import as_methods
 
 TINY = (
     "--model",
@@ -155,7 +156,7 @@ def test_cams_get_the_default_layer_and_the_answer_says_so(desk):
 
 
 def test_an_explicit_tolerance_reaches_the_method():
-    default, chosen, own, rule = cli._methods(
+    default, chosen, own, rule = as_methods(
         [
             "integrated_gradients",
             "gradient",
@@ -165,8 +166,8 @@ def test_an_explicit_tolerance_reaches_the_method():
         0.05,
     )
     assert (default.tolerance, own.tolerance, rule.tolerance) == (0.05, 0.2, None)
-    assert cli._methods(None, None)[0].tolerance == 0.01
-    assert chosen == cli._methods(["gradient"], None)[0]
+    assert as_methods(cli.USUAL_METHODS, None)[0].tolerance == 0.01
+    assert chosen == as_methods(["gradient"], None)[0]
 
 
 @pytest.mark.parametrize("command", ["methods", "baselines", "models"])

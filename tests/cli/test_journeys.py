@@ -149,6 +149,6 @@ def test_the_default_model_explains_a_real_photograph(tmp_path):
     assert run.returncode == 0, run.stderr
     (card,) = json.loads(run.stdout)["results"]
     assert card["score"]["label"] == "espresso"
-    assert [explanation["layer"] for explanation in card["explanations"]][0] == "input"
+    assert card["explanations"][0]["layer"] == "input"
     assert card["explanations"][0]["attribution_target"] == card["explanations"][1]["attribution_target"]
     assert (tmp_path / "out" / "coffee.png").stat().st_size > 10_000

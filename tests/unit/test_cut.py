@@ -219,9 +219,9 @@ def test_gradients_by_the_cut_are_those_of_the_model(net, images, layer, wrap):
 
 def test_an_in_place_activation_after_or_in_the_layer_spares_features_and_inputs():
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True), nn.ReLU6(inplace=True), nn.Flatten())
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True), nn.AvgPool2d(2), nn.Flatten())
     images = torch.randn(2, 3, 4, 4)
-    for layer in ("0", "1", "2"):
+    for layer in ("0", "1"):
         for each in (module, Branching(module)):
             cut = open_cut(each, layer if each is module else f"net.{layer}", images)
             z = cut.features(images).detach()

@@ -12,8 +12,9 @@ SOURCE = Path(cp.__file__).parent
 # Each part imports only from those before it.
 ORDER = (
     "errors checks progress protocols spec files batching quadrature refinement layers images preprocessing "
-    "classifier scores activations folding graph cut "
-    "attribution comparison visualisation metrics baselines methods data models store audit bench report explain studio cli"
+    "classifier scores activations state equality graph folding cutting cut "
+    "attribution comparison visualisation metrics baselines methods data models store audit bench report "
+    "inspection explain studio terminal cli"
 ).split()
 
 

@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from counterpoint.report.figures import Column, Fact, Panel, Row, Sheet
+from counterpoint.report.sheet import Column, Fact, Panel, Row, Sheet
 from counterpoint.report.wording import number
 
 # Blue against orange is told apart with every common kind of colour blindness; lightness falls evenly to both sides.
@@ -41,7 +41,8 @@ class _Drawing:
     def __init__(self, sheet: Sheet) -> None:
         self.width = 2 * _MARGIN + (1 + len(sheet.columns)) * _CELL + len(sheet.columns) * _GAP
         self.figure = Figure(figsize=(self.width, 1.0), dpi=_DPI, facecolor="white")
-        self.renderer: Any = FigureCanvasAgg(self.figure).get_renderer()
+        canvas: Any = FigureCanvasAgg(self.figure)
+        self.renderer = canvas.get_renderer()
         self.sheet = sheet
         shape = None if sheet.photograph.picture is None else sheet.photograph.picture.shape
         ratio = 1.0 if shape is None else shape[0] / shape[1]
@@ -120,7 +121,8 @@ class _Drawing:
     def faint_photograph(self) -> np.ndarray:
         """The photograph in light grey, (height, width, 1) in [1 - _FAINT, 1]."""
         picture = self.sheet.photograph.picture
-        assert picture is not None  # `plot` always has one
+        if picture is None:
+            raise ValueError("a sheet needs its photograph.")
         grey: np.ndarray = picture.double().numpy() @ np.array([0.299, 0.587, 0.114])
         return 1.0 - _FAINT * (1.0 - grey[..., None])
 
@@ -230,8 +232,9 @@ class _Drawing:
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set(color="#b0b0b0", linewidth=0.5)  # white pictures end somewhere too
-            fit = "equal" if tall > 0.3 else "auto"  # the colour bar fills its place
-            axes.imshow(np.clip(pixels, 0.0, 1.0), aspect=fit, interpolation="antialiased")
+            axes.imshow(np.clip(pixels, 0.0, 1.0), interpolation="antialiased")
+            if tall < 0.3:  # the colour bar fills its place
+                axes.set_aspect("auto")
 
 
 def _font(size: float, weight: str) -> FontProperties:
