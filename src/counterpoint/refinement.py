@@ -9,6 +9,8 @@ the score at every cut comes with it. Two things are then known of each interval
   with standard deviation h |G(b) - G(a)| / sqrt(12), and a single jump at an unknown place between them gives the same number.
   So neighbouring gradients are an error bar, and the intervals' bars, being independent, add in squares, coordinate by coordinate.
 
+What no gradient shows cannot be refined: two jumps between the first cuts that cancel each other in the score stay unseen.
+
 Scheme and error bar are ours. The criteria are the attribution error of Cui and Fan 2026, arXiv:2605.22417, taken apart.
 """
 
@@ -34,7 +36,7 @@ _TOO_SMALL = 0.02
 
 @dataclass(frozen=True)
 class Wanted:
-    """When to stop: all three errors small enough, the last one twice in a row, or the budget spent."""
+    """When to stop: all three errors small enough in two successive rounds, or the budget spent."""
 
     value_error: float = 0.1
     path_error: float = 0.1
@@ -43,12 +45,12 @@ class Wanted:
     """Gradients, the first ones included."""
     first: int = 9
     """Equally spaced first cuts, both ends among them."""
-    halved: int = 4
+    halved: int = 3
     """Intervals halved in a round. Few are better, since the criteria are looked at after every round."""
     pieces: int = 8
     """Neighbouring intervals are joined to this many pieces for the path error."""
-    kept: int = 64
-    """Maps kept at most; beyond, the best intervals are closed and their maps let go, so that memory stays bounded."""
+    kept: int = 96
+    """Gradients kept at most; beyond, the best intervals are closed and theirs let go, so that memory stays bounded."""
 
 
 class Interval(NamedTuple):
@@ -57,7 +59,7 @@ class Interval(NamedTuple):
     start: float
     end: float
     spread: float
-    """width * |difference of the maps at its ends|_1."""
+    """|difference of the maps at its ends|_1, a map being gradient times way."""
     gap: float
     """Sum of its values minus its change of score."""
     change: float
@@ -77,6 +79,8 @@ class Refinement:
     wanted: Wanted
     floor: float = 0.0
     """|target| at or below this is too small to divide by."""
+    velocity: Float[Tensor, " *features"] | None = None
+    """x - x' on a straight path; None on a curved one, whose positions are handed to `add`."""
 
     values: Tensor = field(init=False)
     """The integral so far."""
@@ -96,7 +100,8 @@ class Refinement:
         last = self.wanted.first - 1
         self.places = [i / last for i in range(self.wanted.first)]
         self._score: dict[float, float] = {}
-        self._map: dict[float, Tensor] = {}
+        self._gradient: dict[float, Tensor] = {}
+        self._position: dict[float, Tensor] = {}
         self._intervals: list[Interval] = []
         self._squares: Tensor = torch.empty(0)
         self._held = 0
@@ -106,18 +111,27 @@ class Refinement:
         """Whether nothing more is wanted."""
         return not self.places
 
-    def add(self, scores: Sequence[float], maps: Float[Tensor, "places *features"]) -> None:
+    def add(
+        self,
+        scores: Sequence[float],
+        gradients: Float[Tensor, "places *features"],
+        positions: Float[Tensor, "places *features"] | None = None,
+    ) -> None:
         """Take in what was found at `places`, and say where to look next.
 
         Args:
             scores: The score at each place.
-            maps: The gradient at each place times the path's velocity there, x - x' on a straight path.
+            gradients: The gradient of the score there.
+            positions: Where on a curved path each place lies.
         """
-        for place, score, found in zip(self.places, scores, maps, strict=True):
-            self._score[place], self._map[place] = score, found.clone()  # its own memory, to be let go of
+        for k, (place, score) in enumerate(zip(self.places, scores, strict=True)):
+            # Memory of their own, to be let go of one by one.
+            self._score[place], self._gradient[place] = score, gradients[k].clone()
+            if positions is not None:
+                self._position[place] = positions[k].clone()
         self.gradients += len(self.places)
         if not self._intervals:
-            self.values, self._squares = torch.zeros_like(maps[0]), torch.zeros_like(maps[0])
+            self.values, self._squares = torch.zeros_like(gradients[0]), torch.zeros_like(gradients[0])
             self._intervals = [self._opened(a, b) for a, b in pairwise(self.places)]
         else:
             found_here = set(self.places)
@@ -131,20 +145,28 @@ class Refinement:
         self._close(size, scale)
         self.places = [] if self.converged else self._worst(size, scale)
 
+    def _trapezoid(self, start: float, end: float) -> tuple[Tensor, Tensor]:
+        """What the values of an interval are, and by how much they would change from its first gradient to its last."""
+        if self.velocity is None:
+            way = self._position[end] - self._position[start]
+        else:
+            way = self.velocity * (end - start)
+        first, last = self._gradient[start], self._gradient[end]
+        return way * (first + last) / 2.0, way * (last - first)
+
     def _opened(self, start: float, end: float) -> Interval:
         """The interval between two cuts, its trapezoid added to the integral."""
-        width, change = end - start, self._score[end] - self._score[start]
-        area = (self._map[start] + self._map[end]) * (width / 2.0)
-        difference = (self._map[end] - self._map[start]) * width
+        change = self._score[end] - self._score[start]
+        area, difference = self._trapezoid(start, end)
         self.values += area
         self._squares += difference**2
         return Interval(start, end, float(difference.abs().sum()), float(area.sum()) - change, change)
 
     def _halved(self, old: Interval) -> tuple[Interval, Interval]:
         """The two halves, the whole taken out of the integral again."""
-        width = old.end - old.start
-        self.values -= (self._map[old.start] + self._map[old.end]) * (width / 2.0)
-        self._squares -= ((self._map[old.end] - self._map[old.start]) * width) ** 2
+        area, difference = self._trapezoid(old.start, old.end)
+        self.values -= area
+        self._squares -= difference**2
         return self._opened(old.start, old.middle), self._opened(old.middle, old.end)
 
     def _judge(self, size: float) -> float:
@@ -160,13 +182,14 @@ class Refinement:
         spread = float(self._squares.clamp(min=0.0).sqrt().sum())
         self.value_error = _ERROR_PER_DIFFERENCE * spread / size if size else 0.0
         too_small = target <= max(self.floor, _TOO_SMALL * self.variation)
-        met = too_small or abs(math.fsum(gaps)) <= self.wanted.relative_error * target
-        self._held = self._held + 1 if met else 0
-        self.converged = (
+        met = (
             self.value_error <= self.wanted.value_error
             and self.path_error <= self.wanted.path_error
-            and self._held >= 2
+            and (too_small or abs(math.fsum(gaps)) <= self.wanted.relative_error * target)
         )
+        # Once is often luck: the next round may find what no gradient had shown yet.
+        self._held = self._held + 1 if met else 0
+        self.converged = self._held >= 2
         return scale
 
     def _error(self, interval: Interval, size: float, scale: float) -> tuple[float, float]:
@@ -185,12 +208,18 @@ class Refinement:
         return sorted(interval.middle for interval in ranked[: max(0, room)])
 
     def _close(self, size: float, scale: float) -> None:
-        """Close the best intervals until few enough maps are kept: a map is needed while an open interval ends there."""
-        while len(self._map) > self.wanted.kept:
-            best = min(
-                (i for i in range(len(self._intervals)) if not self._intervals[i].closed),
-                key=lambda i: self._error(self._intervals[i], size, scale),
-            )
-            self._intervals[best] = self._intervals[best]._replace(closed=True)
-            needed = {t for i in self._intervals if not i.closed for t in (i.start, i.end)}
-            self._map = {place: found for place, found in self._map.items() if place in needed}
+        """Close the best intervals until few enough gradients are kept: one is needed while an open interval ends there."""
+        ranked = sorted(
+            (interval for interval in self._intervals if not interval.closed),
+            key=lambda interval: self._error(interval, size, scale),
+            reverse=True,
+        )
+        closed: set[Interval] = set()
+        while (
+            len(self._gradient) + self.wanted.halved > self.wanted.kept and len(ranked) > self.wanted.halved
+        ):
+            closed.add(ranked.pop())
+            needed = {place for interval in ranked for place in (interval.start, interval.end)}
+            self._gradient = {place: found for place, found in self._gradient.items() if place in needed}
+            self._position = {place: found for place, found in self._position.items() if place in needed}
+        self._intervals = [i._replace(closed=True) if i in closed else i for i in self._intervals]

@@ -16,7 +16,7 @@ TINY = ("--model", "tinymodel:build", "--method", "integrated_gradients:rule=mid
 
 
 def counterpoint(*arguments, **options):
-    command = [sys.executable, "-m", "counterpoint.cli", *arguments]
+    command = [sys.executable, "-m", "counterpoint", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
@@ -98,7 +98,7 @@ def test_a_full_disk_ends_the_work_and_leaves_nothing_half_written(desk):
         [
             "bash",
             "-c",
-            f"ulimit -f 20; exec {sys.executable} -m counterpoint.cli explain cat.jpg dog.png {' '.join(TINY)}",
+            f"ulimit -f 20; exec {sys.executable} -m counterpoint explain cat.jpg dog.png {' '.join(TINY)}",
         ],
         capture_output=True,
         text=True,

@@ -44,7 +44,7 @@ def test_gauss_legendre_integrated_gradients_on_a_photograph():
 def test_gradient_is_saliency_with_its_sign(kind):
     net, images = SmallNet(3, kind), random_images(4)
     ours = cp.compare(cp.logit(net, 0), images, baseline=cp.baselines.Black()).explain(cp.methods.Gradient())
-    theirs = Saliency(net).attribute(images.clone(), target=0, abs=False)
+    theirs = Saliency(net).attribute(images.clone().requires_grad_(), target=0, abs=False)
     torch.testing.assert_close(ours.values, theirs)
 
 

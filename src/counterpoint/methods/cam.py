@@ -1,15 +1,22 @@
-"""Class activation maps: the features of a layer, weighted with the gradient there."""
+"""Class activation maps: the features of a layer, weighted with a gradient there.
 
+All are one-step expansions around the features A, read at A = 0 as published (for most networks no input has such features), or at A', the
+features of the baseline: the corrected form.
+"""
+
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
-from counterpoint.checks import shape_text
+from counterpoint.checks import check_range, shape_text
 from counterpoint.comparison import Comparison
 from counterpoint.errors import LayerError
+from counterpoint.methods.arithmetic import exact
 from counterpoint.protocols import Claim, Level, Outcome
 
 Reference = Literal["zeros", "comparison"]
@@ -20,10 +27,10 @@ Features = Float[Tensor, "batch channel height width"]
 class GradCAM:
     """Each channel weighted with the spatial mean of its gradient.
 
-    Formula: sum over channels of mean_ij(df/dA) * A, then ReLU
+    Formula: ReLU(sum over channels of mean_ij(df/dA) * A)
 
-    Values: (batch, channel, height, width), in units of the score, read as shares of f(x) - f(A = 0): a one-step expansion with averaged
-    gradients, so that the error is usually large; summed over channels they are the published map.
+    Values: (batch, channel, height, width), in units of the score, read as shares of f(x) - f(A = 0): a one-step expansion with
+    averaged gradients, so that the error is usually large; summed over channels they are the published map.
 
     Parameters:
         relu: Drop the places whose channel sum is negative, as published.
@@ -44,17 +51,18 @@ class GradCAM:
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, and one forward of zero features."""
         gradient = _gradient(comparison)
-        return _cam(comparison, gradient.mean((2, 3), keepdim=True), self.reference, relu=self.relu)
+        weights = gradient.mean((2, 3), keepdim=True)
+        return _weighted(comparison, gradient, weights, self.reference, relu=self.relu)
 
 
 @dataclass(frozen=True)
-class LayerCAM:
-    """Each place of each channel weighted with its own gradient, negative gradients dropped.
+class HiResCAM:
+    """Each place of each channel weighted with its own gradient: gradient times features.
 
-    Formula: sum over channels of ReLU(df/dA) * A
+    Formula: sum over channels of df/dA * A
 
-    Values: (batch, channel, height, width), in units of the score, read as shares of f(x) - f(A = 0); as only what speaks for the class is
-    counted, the result exceeds its target even where the rest of the network is linear.
+    Values: (batch, channel, height, width), signed, in units of the score, shares of f(x) - f(A = 0); exact where what follows the
+    layer is linear, as pooling and a linear head are.
 
     Parameters:
         reference: "zeros" weights A, as published; "comparison" weights A - A', the corrected form.
@@ -62,7 +70,7 @@ class LayerCAM:
     Raises:
         LayerError: the layer has no channels and places.
 
-    Reference: Jiang et al. 2021, doi:10.1109/TIP.2021.3089943; flaw described by Cui and Fan 2026, arXiv:2605.22417.
+    Reference: Draelos and Carin 2020, arXiv:2011.08891.
     """
 
     reference: Reference = "zeros"
@@ -72,30 +80,191 @@ class LayerCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, and one forward of zero features."""
-        return _cam(comparison, _gradient(comparison).relu(), self.reference, relu=False)
+        gradient = _gradient(comparison)
+        return _weighted(comparison, gradient, gradient, self.reference, relu=False)
+
+
+@dataclass(frozen=True)
+class LayerCAM:
+    """Each place of each channel weighted with its own gradient, negative gradients dropped.
+
+    Formula: M = sum over channels of ReLU(df/dA) * A; with `gamma`, tanh(gamma M / max M)
+
+    Values: (batch, channel, height, width), in units of the score, read as shares of f(x) - f(A = 0); as only what speaks for the class is
+    counted, the result exceeds its target even where the rest of the network is linear. Scaled by `gamma` they are importances.
+
+    Parameters:
+        reference: "zeros" weights A, as published; "comparison" weights A - A', the corrected form.
+        gamma: The paper's scaling for shallow layers, 2 there; by default none.
+
+    Raises:
+        LayerError: the layer has no channels and places.
+
+    Reference: Jiang et al. 2021, doi:10.1109/TIP.2021.3089943; flaw described by Cui and Fan 2026, arXiv:2605.22417.
+    """
+
+    reference: Reference = "zeros"
+    gamma: float | None = None
+    level: ClassVar[Level] = "layer"
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.gamma is not None:
+            check_range("gamma", self.gamma, 0.0, open_low=True)
+
+    @property
+    def claim(self) -> Claim:
+        """Shares, unless scaled: a squashed map has no unit."""
+        return "shares" if self.gamma is None else "importance"
+
+    def __call__(self, comparison: Comparison) -> Outcome:
+        """One gradient for each image, and one forward of zero features."""
+        gradient = _gradient(comparison)
+        outcome = _weighted(comparison, gradient, gradient.relu(), self.reference, relu=False)
+        if self.gamma is None:
+            return outcome
+        places = outcome.values.sum(1, keepdim=True)
+        largest = places.amax((2, 3), keepdim=True)
+        scaled = torch.tanh(self.gamma * places / largest.where(largest > 0, 1.0))
+        # Every channel of a place by one factor: the channel sum is then the scaled map.
+        return Outcome(values=outcome.values * (scaled / places.where(places != 0, 1.0)))
+
+
+@dataclass(frozen=True)
+class ODAM:
+    """Gradient times features of the level that a detection comes from, places with a negative sum dropped.
+
+    Formula: ReLU(sum over channels of df/dA * A); with `sigma`, the gradient smoothed over places first
+
+    Values: (batch, channel, height, width), in units of the score, read as shares of f(x) - f(A = 0).
+
+    Parameters:
+        sigma: Standard deviation, in cells of the layer, of the Gaussian window that the paper smooths the gradient with; its public
+            script does not, and by default neither do we.
+        reference: "zeros" weights A, as published; "comparison" weights A - A', the corrected form.
+
+    Raises:
+        LayerError: the layer has no channels and places.
+
+    Reference: Zhao and Chan 2023, arXiv:2304.06354; flaw described by Cui and Fan 2026, arXiv:2605.22417.
+    """
+
+    sigma: float | None = None
+    reference: Reference = "zeros"
+    claim: ClassVar[Claim] = "shares"
+    level: ClassVar[Level] = "layer"
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.sigma is not None:
+            check_range("sigma", self.sigma, 0.0, open_low=True)
+
+    def __call__(self, comparison: Comparison) -> Outcome:
+        """One gradient for each image, and one forward of zero features."""
+        gradient = _gradient(comparison)
+        weights = gradient if self.sigma is None else _smoothed(gradient, self.sigma)
+        return _weighted(comparison, gradient, weights, self.reference, relu=True)
+
+
+def DifferenceMap() -> GradCAM:
+    """The features minus those of the baseline, weighted as in Grad-CAM: our reconstruction of a map of unknown origin.
+
+    Formula: ReLU(sum over channels of mean_ij(df/dA) * (A - A'))
+
+    Values: (batch, channel, height, width), in units of the score, read as shares of f(x) - f(x').
+
+    Reference: named, without a definition that we could find, in Cui and Fan 2026, arXiv:2605.22417; reconstruction after the
+    difference term of Sattarzadeh et al. 2021, arXiv:2102.07805.
+    """
+    return GradCAM(reference="comparison")
+
+
+@dataclass(frozen=True)
+class IntegratedGradCAM:
+    """Grad-CAM of the features minus those of the baseline, averaged along the path of the inputs; details are our reconstruction.
+
+    Formula: mean over t of ReLU(sum over channels of mean_ij(df/dA at x_t) * (A(x_t) - A(x'))), x_t = x' + t (x - x')
+
+    Values: (batch, channel, height, width); an importance: the average of differences on the way is no share of the whole difference.
+
+    Parameters:
+        steps: How many points on the path, the middles of equal pieces.
+
+    Raises:
+        LayerError: the layer has no channels and places.
+
+    Reference: Sattarzadeh et al. 2021, arXiv:2102.07805 (spatial mean and number of steps are our reconstruction).
+    """
+
+    steps: int = 20
+    claim: ClassVar[Claim] = "importance"
+    level: ClassVar[Level] = "layer"
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_range("steps", self.steps, 1)
+
+    def __call__(self, comparison: Comparison) -> Outcome:
+        """`steps` gradients and runs of the part before the layer for each image."""
+        _check_places(comparison)
+        x, b = comparison.inputs, comparison.baseline_inputs
+        values = torch.zeros_like(exact(comparison.end))
+        for k in range(self.steps):
+            features = comparison.features(b + (k + 0.5) / self.steps * (x - b))
+            weights = exact(comparison.gradients(features)).mean((2, 3), keepdim=True)
+            values += _positive(weights * (exact(features) - exact(comparison.start))) / self.steps
+        return Outcome(values=values)
+
+
+def _check_places(comparison: Comparison) -> None:
+    if comparison.end.ndim != 4:
+        raise LayerError(
+            f"class activation maps need features (batch, channel, height, width), but layer '{comparison.layer}' "
+            f"gives {shape_text(comparison.end)}; choose a convolutional layer before pooling."
+        )
 
 
 def _gradient(comparison: Comparison) -> Features:
-    end = comparison.end
-    if end.ndim != 4:
-        raise LayerError(
-            f"class activation maps need features (batch, channel, height, width), but layer '{comparison.layer}' "
-            f"gives {shape_text(end)}; choose a convolutional layer before pooling."
-        )
-    return comparison.gradients(end).to(torch.promote_types(end.dtype, torch.float32))
+    _check_places(comparison)
+    return exact(comparison.gradients(comparison.end))
 
 
-def _cam(comparison: Comparison, weights: Features, reference: Reference, *, relu: bool) -> Outcome:
-    end = comparison.end.to(weights.dtype)
+def _positive(values: Features) -> Features:
+    """Places whose channel sum is negative dropped, for all channels: the channel sum is then ReLU of the map."""
+    return values * (values.sum(1, keepdim=True) > 0)
+
+
+def _weighted(
+    comparison: Comparison, gradient: Features, weights: Tensor, reference: Reference, *, relu: bool
+) -> Outcome:
+    """weights * (A - reference), with the sum of the values after each step that costs accuracy."""
+    own_target = None
+    difference = exact(comparison.end)
     if reference == "zeros":
-        values = weights * end
         own_target = comparison.score - comparison.scores(torch.zeros_like(comparison.end))
     else:
-        values = weights * (end - comparison.start.to(weights.dtype))
-        own_target = None
+        difference = difference - exact(comparison.start)
+    values = weights * difference
+    stages = {"one_step": gradient * difference, "operator": values}
     if relu:
-        # Dropped place by place, for all channels: the channel sum is then ReLU of the map.
-        values = values * (values.sum(1, keepdim=True) > 0)
+        stages["display"] = values = _positive(values)
     return Outcome(
-        values=values, reference="zero features" if own_target is not None else None, own_target=own_target
+        values=values,
+        reference="zero features" if reference == "zeros" else None,
+        own_target=own_target,
+        stages={step: each.flatten(1).sum(1) for step, each in stages.items()},
     )
+
+
+def _smoothed(gradient: Features, sigma: float) -> Features:
+    """Each channel under a Gaussian of `sigma` cells, cut off at 3 sigma, cells outside left out of the mean."""
+    reach = max(1, math.ceil(3 * sigma))
+    steps = torch.arange(-reach, reach + 1, device=gradient.device, dtype=gradient.dtype)
+    kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
+    flat = gradient.flatten(0, 1).unsqueeze(1)
+
+    def blur(image: Tensor) -> Tensor:
+        down = F.conv2d(image, kernel.view(1, 1, -1, 1), padding=(reach, 0))
+        return F.conv2d(down, kernel.view(1, 1, 1, -1), padding=(0, reach))
+
+    return (blur(flat) / blur(torch.ones_like(flat[:1]))).view_as(gradient)

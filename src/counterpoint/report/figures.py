@@ -53,7 +53,9 @@ def plot(
     _check(attributions, images, image)
     if smooth is not None:
         check_range("smooth", smooth, 0.0)
-    return draw(sheet_of(attributions, images[image : image + 1].detach().cpu(), image, caption, note, smooth))
+    return draw(
+        sheet_of(attributions, images[image : image + 1].detach().cpu(), image, caption, note, smooth)
+    )
 
 
 def save_png(figure: "Figure", path: str | os.PathLike[str]) -> None:

@@ -107,7 +107,8 @@ def sheet_of(
         ),
         columns=tuple(_column(one, inputs, image) for one in columns.values()),
         rows=tuple(
-            _row([_against(key, found) for key in columns], inputs, image, unit, smooth) for found in rows.values()
+            _row([_against(key, found) for key in columns], inputs, image, unit, smooth)
+            for found in rows.values()
         ),
         note=note,
     )
