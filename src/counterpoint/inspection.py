@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from counterpoint import progress
+from counterpoint import graph, progress
 from counterpoint.classifier import Classifier
 from counterpoint.cut import open_cut
 from counterpoint.errors import LayerError
@@ -71,23 +72,28 @@ def inspect_layers(
             roles[find(module, inputs)] = role
         except LayerError:
             continue  # a model without such a layer has no default
+    # The graph answers for all layers at once; the numbers are compared when a layer is used.
+    flow = graph.trace(module)
+    cuts = {} if flow is None else flow.cuts()
+    full = {layer: name for name, layer in module.named_modules()}
     found = []
     for k, (name, seen) in enumerate(last.items()):
         progress.advance(k, len(last), f"layer {name}")
-        cut, reason = None, ""
-        try:
-            cut = open_cut(module, name, inputs).kind
-        except LayerError as error:
-            reason = str(error)
-        found.append(
-            LayerFacts(
-                name,
-                type(seen.module).__name__,
-                tuple(seen.output.shape[1:]),
-                cut,
-                reason,
-                roles.get(name, ""),
-            )
-        )
+        runs = [] if flow is None else flow.runs_of(full[seen.module])
+        if flow is not None and len(runs) == 1 and (node := runs[0].node) is not None:
+            kind = None if node not in cuts else "replaced" if flow.after(node) is None else "split"
+            reason = "" if kind else "passed by: the output also depends on the input by another way"
+        else:
+            kind, reason = _tried(module, name, inputs)
+        shape = tuple(seen.output.shape[1:])
+        found.append(LayerFacts(name, type(seen.module).__name__, shape, kind, reason, roles.get(name, "")))
     progress.advance(len(last), len(last), "layers")
     return found
+
+
+def _tried(module: nn.Module, name: str, inputs: Tensor) -> tuple[str | None, str]:
+    """The kind of cut and, where there is none, the reason, for a layer that the graph does not show."""
+    try:
+        return open_cut(module, name, inputs).kind, ""
+    except LayerError as error:
+        return None, str(error)

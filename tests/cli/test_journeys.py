@@ -98,7 +98,9 @@ def test_a_full_disk_ends_the_work_and_leaves_nothing_half_written(desk):
         [
             "bash",
             "-c",
-            f"ulimit -f 20; exec {sys.executable} -m counterpoint explain cat.jpg dog.png {' '.join(TINY)}",
+            'ulimit -f 20; exec "$0" -m counterpoint "$@"',
+            sys.executable,
+            *("explain", "cat.jpg", "dog.png", *TINY),
         ],
         capture_output=True,
         text=True,
@@ -117,9 +119,9 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(desk):
     command = [
         sys.executable,
         "-m",
-        "counterpoint.cli",
+        "counterpoint",
         *arguments,
-        "integrated_gradients:rule=midpoint(100000000)",
+        "smooth_grad:samples=100000000",
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         for _ in range(600):  # the folder is made once all is checked
