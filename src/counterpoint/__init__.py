@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from counterpoint import baselines, methods, progress, quadrature
     from counterpoint.attribution import Attribution, load_attribution
     from counterpoint.classifier import Classifier
-    from counterpoint.comparison import Comparison, compare
+    from counterpoint.comparison import Comparison, compare, compare_layers
     from counterpoint.models import load_model
     from counterpoint.report import plot
     from counterpoint.scores import contrast, log_odds, logit, probability
@@ -23,6 +23,7 @@ _NAMES = {
     "Classifier": "classifier",
     "Comparison": "comparison",
     "compare": "comparison",
+    "compare_layers": "comparison",
     "contrast": "scores",
     "load_attribution": "attribution",
     "load_model": "models",
@@ -39,6 +40,7 @@ __all__ = [
     "__version__",
     "baselines",
     "compare",
+    "compare_layers",
     "contrast",
     "load_attribution",
     "load_model",

@@ -61,6 +61,9 @@ class Normalised(nn.Module):
     The model is held, not copied. Training mode, gradients and hooks are left as they are.
     """
 
+    wraps = "model"
+    """The child whose layer names are the user's own; see counterpoint.layers."""
+
     def __init__(self, normalise: Normalise, model: nn.Module, labels: tuple[str, ...] | None = None) -> None:
         super().__init__()
         self.normalise = normalise

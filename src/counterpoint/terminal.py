@@ -78,7 +78,7 @@ def print_results(explained: "list[Explained]", *, out: Path, note: str, chosen_
 
     console = console_for_results()
     cards = [result.facts for result in explained]
-    console.print(results_table(cards))
+    console.print(results_table(cards, console.width))
     for remark in results_remarks(cards):
         console.print(remark, markup=False)
     layers = {e["layer"] for card in cards for e in card["explanations"]} - {"input"}

@@ -37,9 +37,9 @@ def test_it_says_how_the_explanation_was_made(attribution, tmp_path):
     assert facts["score"]["kind"] == "logit"
     assert (facts["score"]["class_target"], facts["score"]["label"]) == (3, "d")
     (explanation,) = facts["explanations"]
-    assert explanation["baseline"]["parameters"] == {"low": 0.0, "high": 1.0, "seed": 7}
+    assert explanation["baseline"]["parameters"] == {"low": 0.0, "high": 1.0, "seed": 7, "draws": 1}
     assert explanation["method"]["parameters"]["rule"]["parameters"] == {"n": 3}
-    assert explanation["cost"] == {"gradients": 3, "forwards": 0}
+    assert explanation["cost"] == {"gradients": 3, "forwards": 0, "prefix_runs": 0}
     assert set(facts["versions"]) == {"counterpoint", "torch", "python"}
     assert facts["device"] == "cpu"
     assert explanation["attribution_target"] == pytest.approx(float(attribution.target[1]), rel=1e-7)

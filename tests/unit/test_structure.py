@@ -14,7 +14,7 @@ ORDER = (
     "errors checks progress protocols spec files batching quadrature refinement layers images preprocessing "
     "classifier scores activations state equality graph folding cutting cut "
     "attribution comparison visualisation metrics baselines methods data models store audit bench report "
-    "inspection explain studio terminal cli"
+    "inspection places explain studio terminal arguments cli"
 ).split()
 
 

@@ -61,9 +61,14 @@ class KnownShares:
 
     def parts(self, values: Float[Tensor, "1 *features"]) -> Float[Tensor, " parts"]:
         """The values of an attribution, summed over each part: a patch at the input, a unit at a layer."""
-        if self.layer != "input":
+        if values.numel() == len(self.shares):
             return values.flatten()
         return values.view(PATCH, -1, PATCH).sum((0, 2))
+
+    @property
+    def unit_layer(self) -> str:
+        """A layer with one unit for each part, where methods for layers can be held against the same truth."""
+        return "means" if self.layer == "input" else self.layer
 
 
 def patches(levels: tuple[float, ...]) -> Float[Tensor, "1 1 height width"]:
@@ -94,14 +99,15 @@ def scaled_distance(shares: Float[Tensor, " parts"], truth: Float[Tensor, " part
 
 
 class PatchMeans(nn.Module):
-    """(rows, 1, 4, 4 patches) -> (rows, patches), the mean of each patch."""
+    """(rows, 1, 4, 4 patches) -> (rows, 1, 1, patches), the mean of each patch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pool = nn.AvgPool2d(PATCH)
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.flatten(self.pool(images), 1)
+        means: Tensor = self.pool(images)
+        return means
 
 
 class Saturation(nn.Module):
@@ -119,7 +125,7 @@ class Saturation(nn.Module):
 
 
 class Weighted(nn.Module):
-    """(rows, parts) -> (rows, 1), the sum with given weights."""
+    """(rows, 1, 1, parts) -> (rows, 1), the sum with given weights."""
 
     def __init__(self, weights: tuple[float, ...]) -> None:
         super().__init__()
@@ -128,26 +134,26 @@ class Weighted(nn.Module):
             self.linear.weight.copy_(torch.tensor([weights], dtype=torch.float64))
 
     def forward(self, parts: Tensor) -> Tensor:
-        out: Tensor = self.linear(parts)
+        out: Tensor = self.linear(parts.flatten(1))
         return out
 
 
 class Formula(nn.Module):
-    """(rows, parts) -> (rows, 1), by a formula of the columns."""
+    """(rows, 1, 1, parts) -> (rows, 1), by a formula of the parts."""
 
     def __init__(self, formula: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.formula = formula
 
     def forward(self, parts: Tensor) -> Tensor:
-        return self.formula(parts)[:, None]
+        return self.formula(parts.flatten(1))[:, None]
 
 
 class Powers(nn.Module):
-    """(rows, 1) -> (rows, 2): t and t squared."""
+    """(rows, 1, 1, 1) -> (rows, 1, 1, 2): t and t squared."""
 
     def forward(self, means: Tensor) -> Tensor:
-        return torch.cat([means, means**2], 1)
+        return torch.cat([means, means**2], 3)
 
 
 def _network(**parts: nn.Module) -> nn.Sequential:

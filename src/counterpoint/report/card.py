@@ -76,6 +76,8 @@ def describe_result(attribution: Attribution, *, image: int = 0) -> dict[str, An
         "method": spec.describe(attribution.method).as_dict(),
         "claim": attribution.claim,
         "layer": attribution.layer,
+        "layer_baseline": None if attribution.layer == "input" else attribution.layer_baseline,
+        "cut": attribution.cut,
         "score": number(attribution.score, image),
         "baseline_score": number(attribution.baseline_score, image),
         "attribution_target": number(attribution.target, image),
@@ -83,6 +85,7 @@ def describe_result(attribution: Attribution, *, image: int = 0) -> dict[str, An
         "error": number(attribution.error, image),
         "relative_error": number(attribution.relative_error, image),
         "relative_error_undefined": attribution.undefined[image],
+        "error_is_forced": attribution.error_is_forced,
         "path_error": number(attribution.path_error, image),
         "pieces": int(attribution.pieces[image]),
         "value_error": number(attribution.value_error, image),
@@ -94,6 +97,7 @@ def describe_result(attribution: Attribution, *, image: int = 0) -> dict[str, An
         "cost": {
             "gradients": int(attribution.gradient_evaluations[image]),
             "forwards": int(attribution.forward_evaluations[image]),
+            "prefix_runs": int(attribution.prefix_evaluations[image]),
         },
         "values_shape": list(attribution.values.shape[1:]),
     }

@@ -26,6 +26,9 @@ _SQUARES_FROM = 64
 # A relative error above this is set in bold.
 _LARGE_ERROR = 0.05
 
+# What a layer's features are compared with unless somebody asked for something else: not worth a line.
+_USUAL = ("features of the baseline",)
+
 Fact = tuple[str, str, bool]
 """Name, value, and whether it deserves attention."""
 _Found = tuple[Attribution, dict[str, Any]]
@@ -84,10 +87,11 @@ def sheet_of(
 ) -> Sheet:
     facts = [describe_result(one, image=image) for one in attributions]
     columns: dict[str, Attribution] = {}
-    rows: dict[tuple[str, str], list[_Found]] = {}
+    rows: dict[tuple[str, ...], list[_Found]] = {}
     for one, fact in zip(attributions, facts, strict=True):
         columns.setdefault(fact["baseline"]["fingerprint"], one)
-        rows.setdefault((fact["method"]["fingerprint"], one.layer), []).append((one, fact))
+        place = (fact["method"]["fingerprint"], one.layer, one.layer_baseline, one.cut)
+        rows.setdefault(place, []).append((one, fact))
     first = attributions[0]
     unit = UNITS.get(str(first.question.get("score")), "score")
     classes, labels = first.question.get("class_target"), first.question.get("label")
@@ -124,13 +128,17 @@ def _column(attribution: Attribution, inputs: Tensor, image: int) -> Column:
     picture, reason = None, "not drawn: only its description was saved"
     if isinstance(attribution.baseline, Baseline):
         # The same alone as in the batch, which every baseline promises.
-        picture, reason = _picture(attribution.baseline(inputs)), ""
+        drawn, reason = attribution.baseline(inputs), ""
+        picture = _picture(drawn if drawn.ndim == inputs.ndim else drawn[0])
+    draws = attribution.baseline.draws if isinstance(attribution.baseline, Baseline) else 1
     score = number(float(attribution.baseline_score[image]))
     return Column(
         title=f"against {name_text(description)}" + (f" ({parameters})" if parameters else ""),
         picture=picture,
         reason=reason,
-        facts=(("f(x′), score of this baseline", score, False),),  # noqa: RUF001
+        facts=(
+            (f"f(x′), {'score of this baseline' if draws == 1 else f'mean of {draws} draws'}", score, False),
+        ),  # noqa: RUF001
     )
 
 
@@ -170,6 +178,8 @@ def _row(
             for line in (
                 parameters_text(description),
                 "at the input (pixels)" if first.layer == "input" else f"at layer {first.layer}",
+                "" if first.layer_baseline in _USUAL else f"compared with {first.layer_baseline}",
+                "an intervention: a skip connection passes this layer by" if first.cut == "partial" else "",
                 f"Values are {CLAIMS[first.claim]}.",
             )
             if line
@@ -210,6 +220,8 @@ def _facts(fact: dict[str, Any]) -> tuple[Fact, ...]:
         error = number(fact["error"], 3) + (
             f" ({percent(relative)} of target)" if relative is not None else ""
         )
+        if fact["error_is_forced"]:
+            error = "0, set by the method"
         large = relative is None or relative > _LARGE_ERROR
         facts = [
             ("target  f(x) − f(x′)", number(fact["attribution_target"]), False),  # noqa: RUF001
@@ -220,7 +232,8 @@ def _facts(fact: dict[str, Any]) -> tuple[Fact, ...]:
             facts.append(("relative error", "target too small", True))
         if fact["own_target"] is not None:
             facts.append((f"target against {fact['reference']}", number(fact["own_target"]), False))
-            facts.append(("error against that", number(fact["own_error"], 3), False))
+            tiny = abs(fact["own_error"] or 0.0) <= 1e-6 * abs(fact["own_target"] or 0.0)
+            facts.append(("error against that", "≈ 0" if tiny else number(fact["own_error"], 3), False))
     else:
         facts = [
             ("target  f(x) − f(x′)", number(fact["attribution_target"]), False),  # noqa: RUF001
@@ -234,9 +247,9 @@ def _facts(fact: dict[str, Any]) -> tuple[Fact, ...]:
         )
     facts.append(("gradients used", str(fact["cost"]["gradients"]), False))
     if fact["converged"] is not None:
-        facts.append(
-            ("precision asked for", "reached" if fact["converged"] else "NOT reached", not fact["converged"])
-        )
+        asked = fact["method"]["parameters"].get("tolerance")
+        name = "precision asked for" + (f" ({percent(asked)})" if isinstance(asked, float) else "")
+        facts.append((name, "reached" if fact["converged"] else "NOT reached", not fact["converged"]))
     return tuple(facts)
 
 

@@ -12,54 +12,92 @@ from counterpoint.report.wording import command_text, number, percent, unusual
 from counterpoint.spec import Description
 
 
-def results_table(cards: Sequence[Mapping[str, Any]]) -> Table:
+def results_table(cards: Sequence[Mapping[str, Any]], width: int) -> Table:
     """One row for each explanation; photograph, class and f(x) stand in the first row of each photograph only.
 
-    A method that is the same in all rows is named in the title instead: eleven columns need their room.
+    A method that is the same in all rows is named in the title instead. Numbers are never cut: where `width` is too small for all columns,
+    the names are folded, and below that f(x) and f(x') are left to the card, which holds everything.
     """
-    methods = {_place(explanation) for card in cards for explanation in card["explanations"]}
-    several = len(methods) > 1
-    kind = cards[0]["score"]["kind"].replace("_", "-")
-    title = f"score: {kind}" + ("" if several else f"; method: {next(iter(methods))}")
+    several = len({_place(explanation) for card in cards for explanation in card["explanations"]}) > 1
+    names, numbers = _cells(cards)
+    if not several:
+        names = [row[:3] for row in names]
+    headings = ["photograph", "class", "baseline", "method"][: len(names[0])]
+    figures = ["f(x)", "f(x')", "target", "result", "error", "value\nerror", "gradi-\nents"]
+    room = width - 2 - _total(figures, numbers)  # 2: the edges
+    if room < _LEAST_NAME * len(headings):
+        figures, numbers = figures[2:], [row[2:] for row in numbers]
+        room = width - 2 - _total(figures, numbers)
     table = Table(
-        title=title,
+        title=_title(cards, several=several),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
         pad_edge=False,
     )
-    table.add_column("photograph", overflow="ellipsis", no_wrap=True, min_width=8, max_width=24)
-    table.add_column("class", overflow="ellipsis", no_wrap=True, min_width=8, max_width=24)
-    table.add_column("baseline", overflow="fold", min_width=8)
-    if several:
-        table.add_column("method", overflow="fold", min_width=10)
-    for heading in ("f(x)", "f(x')", "target", "result", "error", "value\nerror", "gradi-\nents"):
+    widths = _shared(
+        [max(map(len, column)) for column in zip(headings, *names, strict=True)], room - len(headings)
+    )
+    for heading, wide in zip(headings, widths, strict=True):
+        whole = heading in ("baseline", "method")
+        table.add_column(heading, width=wide, overflow="fold" if whole else "ellipsis", no_wrap=not whole)
+    for heading in figures:
         table.add_column(heading, justify="right", no_wrap=True)
-    for card in cards:
-        for k, explanation in enumerate(card["explanations"]):
-            head = [card["photograph"]["file"], _class_text(card["score"])] if k == 0 else ["", ""]
-            names = [command_text(_description(explanation["baseline"]))] + (
-                [_place(explanation)] if several else []
-            )
-            value = number(card["score"]["value"]) if k == 0 else ""
-            last = k == len(card["explanations"]) - 1
-            table.add_row(
-                *map(Text, head), *map(Text, names), value, *_numbers(explanation), end_section=last
-            )
+    for row, figures_row in zip(names, numbers, strict=True):
+        if row[0]:
+            table.add_section()
+        table.add_row(
+            *map(Text, row), *(Text(each, style="bold red" if "!" in each else "") for each in figures_row)
+        )
     return table
 
 
-def _numbers(explanation: Mapping[str, Any]) -> list[Text | str]:
+_LEAST_NAME = 9
+
+
+def _title(cards: Sequence[Mapping[str, Any]], *, several: bool) -> str:
+    kind = cards[0]["score"]["kind"].replace("_", "-")
+    return f"score: {kind}" + ("" if several else f"; method: {_place(cards[0]['explanations'][0])}")
+
+
+def _cells(cards: Sequence[Mapping[str, Any]]) -> tuple[list[list[str]], list[list[str]]]:
+    """Photograph, class, baseline, method; and the numbers, f(x) first."""
+    names, numbers = [], []
+    for card in cards:
+        head = [card["photograph"]["file"], _class_text(card["score"]), number(card["score"]["value"])]
+        for explanation in card["explanations"]:
+            baseline = command_text(_description(explanation["baseline"]))
+            names.append([*head[:2], baseline, _place(explanation)])
+            numbers.append([head[2], *_numbers(explanation)])
+            head = ["", "", ""]
+    return names, numbers
+
+
+def _total(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """The columns of the terminal that these columns of the table take, one space after each."""
+    lines = [max(map(len, heading.split("\n"))) for heading in headings]
+    return sum(
+        1 + max(line, *map(len, column)) for line, column in zip(lines, zip(*rows, strict=True), strict=True)
+    )
+
+
+def _shared(wanted: list[int], room: int) -> list[int]:
+    """The widths that were wanted, the widest made narrower until all fit into `room`."""
+    widths = list(wanted)
+    while sum(widths) > room and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _numbers(explanation: Mapping[str, Any]) -> list[str]:
     shares = explanation["claim"] == "shares"
-    error: Text | str = percent(explanation["relative_error"])
-    if explanation["converged"] is False:
-        error = Text(f"{error} !", style="bold red")
+    error = "forced" if explanation["error_is_forced"] else percent(explanation["relative_error"])
     return [
         number(explanation["baseline_score"]),
         number(explanation["attribution_target"]),
         number(explanation["result"]) if shares else explanation["claim"],
-        error,
+        f"{error} !" if explanation["converged"] is False else error,
         percent(explanation["value_error"]),
         str(explanation["cost"]["gradients"]),
     ]
@@ -70,11 +108,15 @@ def results_remarks(cards: Sequence[Mapping[str, Any]]) -> list[str]:
     every = [explanation for card in cards for explanation in card["explanations"]]
     remarks = []
     if any(explanation["converged"] is False for explanation in every):
-        remarks.append("! the precision asked for was not reached within the budget of gradients.")
+        remarks.append(
+            "! in 'error': the precision asked for was not reached within the budget of gradients."
+        )
     if any(
         explanation["relative_error"] is None and explanation["claim"] == "shares" for explanation in every
     ):
         remarks.append("– in 'error': the target is too small to divide by; the card has the absolute error.")  # noqa: RUF001
+    if any(explanation["error_is_forced"] for explanation in every):
+        remarks.append("forced in 'error': the method sets its own sum, so that this error proves nothing.")
     return remarks
 
 

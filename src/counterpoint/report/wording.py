@@ -1,9 +1,10 @@
 """Numbers and names as a reader sees them, the same in figures and tables."""
 
-import dataclasses
 import math
+import re
 
 from counterpoint import spec
+from counterpoint.errors import CounterpointError
 from counterpoint.protocols import Claim
 from counterpoint.spec import Description
 
@@ -25,7 +26,8 @@ def number(value: float | None, digits: int = 4) -> str:
     """A number with a real minus sign; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"  # noqa: RUF001 (a dash)
-    text = f"{value:.{digits}g}"
+    # 220, not 2.2e2, as long as the digits before the point are few enough to read.
+    text = f"{value:.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"
     if "e" in text:
         mantissa, exponent = text.split("e")
         text = f"{mantissa}e{int(exponent)}"
@@ -49,20 +51,22 @@ def name_text(description: Description) -> str:
 def parameters_text(description: Description) -> str:
     """The parameters in words, those that are none left out: "sigma 10, seed 0"."""
     text = command_text(description).partition(":")[2]
-    return text.replace("=", " ").replace(",", ", ").replace(".0,", ",").removesuffix(".0")
+    return text.replace("=", " ").replace(",", ", ")
 
 
 def command_text(description: Description) -> str:
-    """Name and parameters as the command line takes them, those that are none left out: "blur:sigma=10.0"."""
+    """Name and parameters as the command line takes them, those that are none left out: "blur:sigma=10"."""
     given = {name: value for name, value in description.parameters.items() if value is not None}
-    return Description(description.name, given, description.version).text
+    text = Description(description.name, given, description.version).text
+    return re.sub(r"\.0(?=[,)]|$)", "", text)
 
 
 def unusual(kind: spec.Kind, description: Description) -> Description:
-    """The same with only those parameters that differ from their defaults; all of what is not in the registry."""
+    """The same with only those parameters that differ from their defaults; all of what cannot be made without any."""
     make = spec.registry(kind).get(description.name)
-    if not dataclasses.is_dataclass(make):
+    try:
+        usual = {} if make is None else spec.describe(make()).parameters
+    except (CounterpointError, TypeError):  # a parameter must be given
         return description
-    usual = {f.name: f.default for f in dataclasses.fields(make)}
     kept = {name: value for name, value in description.parameters.items() if value != usual.get(name)}
     return Description(description.name, kept, description.version)
