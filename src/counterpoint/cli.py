@@ -109,7 +109,7 @@ def explain(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="How to explain; repeatable. See `counterpoint methods`.  [default: integrated_gradients]"
+            help="How to explain; repeatable. See `counterpoint methods`. By default integrated_gradients."
         ),
     ] = None,
     layer: Annotated[
@@ -121,14 +121,14 @@ def explain(
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="Relative error to reach, for integrated_gradients without a rule.  [default: 0.01]"
+            help="Relative error to reach, for integrated_gradients without a rule. By default 0.01."
         ),
     ] = None,
     score: Annotated[
         Literal["logit", "probability", "log_odds"], typer.Option(help="What is read of the class.")
     ] = "logit",
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: cuda where there is one, else cpu]")
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps. By default cuda where there is one, else cpu.")
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
         "counterpoint-out"

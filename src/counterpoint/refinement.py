@@ -26,9 +26,10 @@ from torch import Tensor
 
 # From the standard deviation, width * difference / sqrt(12), to the mean absolute error of a nearly normal sum.
 _ERROR_PER_DIFFERENCE = math.sqrt(2.0 / math.pi) / math.sqrt(12.0)
-# How much a known gap counts beside the error bar of the values when the worst interval is sought. 0 places the points for the map
-# alone, and the sum comes late; 1 makes the map up to a quarter worse.
-_GAP_WEIGHT = 0.5
+# How much the error bar of the values and the known gap count when the worst interval is sought. At first the map leads; gap alone
+# would make it up to a quarter worse. Once the map is twice as good as was wanted, the sum leads, which is then what is waited for.
+_MAP_LEADS, _SUM_LEADS = (1.0, 0.5), (0.25, 1.0)
+_GOOD_MAP = 0.5
 # A path whose score goes up and down by more than this many times the target is judged by its variation.
 _RESTLESS = 3.0
 _TOO_SMALL = 0.02
@@ -197,8 +198,11 @@ class Refinement:
 
         Halving cuts either to about a third (width ** 1.5), so that equal errors are also the best use of the gradients.
         """
+        good = self.value_error <= _GOOD_MAP * self.wanted.value_error
+        of_bar, of_gap = _SUM_LEADS if good else _MAP_LEADS
         bar = _ERROR_PER_DIFFERENCE * interval.spread / (size or 1.0)
-        return math.hypot(bar, _GAP_WEIGHT * interval.gap / (scale or 1.0)), interval.end - interval.start
+        error = math.hypot(of_bar * bar, of_gap * interval.gap / (scale or 1.0))
+        return error, interval.end - interval.start
 
     def _worst(self, size: float, scale: float) -> list[float]:
         room = min(self.wanted.halved, self.wanted.budget - self.gradients)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from counterpoint import cli
 from counterpoint.arguments import as_methods
+from counterpoint.report.wording import number
 
 TINY = (
     "--model",
@@ -205,3 +206,19 @@ def test_a_grey_photograph_is_explained(desk):
     with Image.open("cat.jpg") as image:
         image.convert("L").save("grey.png")
     assert run("explain", "grey.png", *TINY).exit_code == 0
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_no_number_of_the_table_is_ever_cut(desk, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    run_of = ("explain", "cat.jpg", "dog.png", *TINY[:4], "--baseline", "constant:color=(0.123,0.456,0.789)")
+    methods = ("--method", "integrated_gradients:rule=midpoint(3)")
+    result = run(*run_of, *methods, "--method", "gradient", "--method", "grad_cam", "--out", "out")
+    assert result.exit_code == 0, result.stderr
+    table = result.stdout.split("No --layer")[0]
+    assert max(map(len, table.splitlines())) <= width
+    cards = [json.loads(path.read_text()) for path in (desk / "out").glob("*.json")]
+    for explanation in (e for card in cards for e in card["explanations"]):
+        assert number(explanation["attribution_target"]) in table
+        if explanation["claim"] == "shares":
+            assert number(explanation["result"]) in table

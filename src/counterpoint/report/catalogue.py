@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from counterpoint import spec
+from counterpoint.errors import CounterpointError
 
 
 @dataclass(frozen=True)
@@ -45,31 +46,29 @@ def entries(kind: spec.Kind) -> list[Entry]:
 def _entry(name: str, make: Callable[..., Any]) -> Entry:
     text = inspect.cleandoc(make.__doc__ or "")
     reference = re.search(r"^Reference: (.+?)(?:\n\s*\n|\Z)", text, re.MULTILINE | re.DOTALL)
-    # A preset is a function; the class of what it makes states claim and level.
-    made = make if isinstance(make, type) else type(make())
+    made = _example(make)
     return Entry(
         name=name,
         meaning=" ".join(text.split("\n\n")[0].split()),
-        parameters=_parameters(make),
+        parameters=_parameters(make, made),
         reference=" ".join(reference[1].split()) if reference else "",
         claim=getattr(made, "claim", None),
         level=getattr(made, "level", None),
     )
 
 
-def _parameters(make: Callable[..., Any]) -> dict[str, Any]:
+def _example(make: Callable[..., Any]) -> Any:
+    """One with its usual parameters, since some state claim and level by these; the class where a parameter must be given."""
+    try:
+        return make()
+    except (CounterpointError, TypeError):
+        return make
+
+
+def _parameters(make: Callable[..., Any], example: Any) -> dict[str, Any]:
+    """What can be set; of a preset nothing."""
     if not dataclasses.is_dataclass(make):
         return {}
-    return {f.name: _default(f) for f in dataclasses.fields(make) if f.init and f.repr}
-
-
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    if field.default is not dataclasses.MISSING:
-        value = field.default
-    elif field.default_factory is not dataclasses.MISSING:
-        value = field.default_factory()
-    else:
-        return "required"
-    if dataclasses.is_dataclass(value):
-        return spec.describe(value).as_dict()
-    return list(value) if isinstance(value, tuple) else value
+    # As the example has them: a default of none may stand for a number.
+    given = {} if isinstance(example, type) else spec.describe(example).parameters
+    return {f.name: given.get(f.name, "required") for f in dataclasses.fields(make) if f.init and f.repr}

@@ -15,7 +15,16 @@ from counterpoint.baselines import Blur
 from counterpoint.errors import ShapeError
 from counterpoint.protocols import Baseline
 from counterpoint.report.card import describe_result
-from counterpoint.report.wording import CLAIMS, UNITS, name_text, number, parameters_text, percent, unusual
+from counterpoint.report.wording import (
+    CLAIMS,
+    UNITS,
+    name_text,
+    number,
+    parameters_text,
+    percent,
+    telling,
+    unusual,
+)
 
 # The ends of the colour scale lie where all but this share of the pixels are inside: one speck must not pale the rest.
 _BEYOND = 0.01
@@ -123,22 +132,20 @@ def _against(fingerprint: str, found: Sequence[_Found]) -> _Found | None:
 
 
 def _column(attribution: Attribution, inputs: Tensor, image: int) -> Column:
-    description = spec.describe(attribution.baseline)
+    description = telling(spec.describe(attribution.baseline))
     parameters = parameters_text(description)
-    picture, reason = None, "not drawn: only its description was saved"
+    picture, reason, draws = None, "not drawn: only its description was saved", 1
     if isinstance(attribution.baseline, Baseline):
         # The same alone as in the batch, which every baseline promises.
         drawn, reason = attribution.baseline(inputs), ""
         picture = _picture(drawn if drawn.ndim == inputs.ndim else drawn[0])
-    draws = attribution.baseline.draws if isinstance(attribution.baseline, Baseline) else 1
-    score = number(float(attribution.baseline_score[image]))
+        draws = attribution.baseline.draws
+    whose = "score of this baseline" if draws == 1 else f"mean of {draws} draws"
     return Column(
         title=f"against {name_text(description)}" + (f" ({parameters})" if parameters else ""),
         picture=picture,
         reason=reason,
-        facts=(
-            (f"f(x′), {'score of this baseline' if draws == 1 else f'mean of {draws} draws'}", score, False),
-        ),  # noqa: RUF001
+        facts=((f"f(x′), {whose}", number(float(attribution.baseline_score[image])), False),),  # noqa: RUF001
     )
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from counterpoint.report.catalogue import Entry
-from counterpoint.report.wording import command_text, number, percent, unusual
+from counterpoint.report.wording import command_text, number, percent, telling, unusual
 from counterpoint.spec import Description
 
 
@@ -67,7 +67,7 @@ def _cells(cards: Sequence[Mapping[str, Any]]) -> tuple[list[list[str]], list[li
     for card in cards:
         head = [card["photograph"]["file"], _class_text(card["score"]), number(card["score"]["value"])]
         for explanation in card["explanations"]:
-            baseline = command_text(_description(explanation["baseline"]))
+            baseline = command_text(telling(_description(explanation["baseline"])))
             names.append([*head[:2], baseline, _place(explanation)])
             numbers.append([head[2], *_numbers(explanation)])
             head = ["", "", ""]
@@ -165,7 +165,8 @@ def _class_text(score: Mapping[str, Any]) -> str:
 
 def _place(explanation: Mapping[str, Any]) -> str:
     """The method as the command line takes it, usual parameters left out, and its layer."""
-    text = command_text(unusual("method", _description(explanation["method"])))
+    # A space after the name gives a long text a place to be broken at.
+    text = command_text(unusual("method", _description(explanation["method"]))).replace(":", ": ", 1)
     return text if explanation["layer"] == "input" else f"{text} at {explanation['layer']}"
 
 

@@ -70,3 +70,8 @@ def unusual(kind: spec.Kind, description: Description) -> Description:
         return description
     kept = {name: value for name, value in description.parameters.items() if value != usual.get(name)}
     return Description(description.name, kept, description.version)
+
+
+def telling(baseline: Description) -> Description:
+    """The baseline with the parameters worth showing: one or two always (a blur needs its sigma), of more the unusual ones."""
+    return baseline if len(baseline.parameters) <= 2 else unusual("baseline", baseline)
