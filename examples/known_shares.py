@@ -1,7 +1,8 @@
 """Hold every method against networks whose true shares are known, and print one table.
 
-For each network (see counterpoint.data.known_shares): the distance of the method's shares from the truth, |a - a*| / |a*|, and in brackets the least
-distance that any rescaling could reach. Two controls close the gap of the sum by rescaling: their sum error is 0 and their map no better.
+For each network (see counterpoint.data.known_shares): the distance of the method's shares from the truth, |a - a*| / |a*|, and
+in brackets the least distance that any rescaling could reach. Two controls close the gap of the sum by rescaling: their sum error
+is 0 and their map no better.
 
     python examples/known_shares.py
 """

@@ -17,6 +17,7 @@ from counterpoint import spec
 from counterpoint.checks import shape_text
 from counterpoint.errors import CounterpointError, InputError, ShapeError
 from counterpoint.files import whole_file
+from counterpoint.layers import token_grid
 from counterpoint.protocols import STEPS, Baseline, Claim, Method, Step
 
 FORMAT = "counterpoint-attribution-1"
@@ -147,16 +148,31 @@ class Attribution:
         return parts
 
     def heatmap(self) -> Float[Tensor, "batch height width"]:
-        """One signed number per pixel of the image: channels summed, then upsampled so that the sum stays `result`.
+        """One signed number per pixel of the image: channels summed, then spread over pixels so that the sum stays that of the places.
+
+        Tokens (batch, tokens, channels) lie on the grid of square patches that tile the image; class, distillation and register
+        tokens come before it and are left out, so that the map then sums to the result without their share.
 
         Raises:
-            ShapeError: the values have no two spatial axes, or the inputs were no images.
+            ShapeError: the values have no places, their tokens no grid, or the inputs were no images.
         """
-        if self.values.ndim != 4 or self.image_size is None:
+        if self.image_size is None or self.values.ndim not in (3, 4):
             raise ShapeError(
-                f"a heat map needs values (batch, channel, height, width) of an image, got {shape_text(self.values)}."
+                "a heat map needs values (batch, channel, height, width), or (batch, tokens, channels) of an image, got "
+                f"{shape_text(self.values)}."
             )
-        cells = self.values.to(self.result.dtype).sum(1)
+        values = self.values.to(self.result.dtype)
+        if values.ndim == 4:
+            cells = values.sum(1)
+        else:
+            grid = token_grid(values.shape[1], self.image_size)
+            if grid is None:
+                raise ShapeError(
+                    f"a heat map needs tokens on a grid, but {values.shape[1]} tokens, up to 16 of them left out, fit no grid "
+                    f"of square patches on {self.image_size[0]} x {self.image_size[1]} pixels."
+                )
+            extra, rows, columns = grid
+            cells = values[:, extra:].sum(2).view(-1, rows, columns)
         height, width = (
             _spread(cells.shape[axis], size, cells)
             for axis, size in zip((1, 2), self.image_size, strict=True)

@@ -44,6 +44,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead
 
 def main() -> None:
     """Run the command line."""
+    # Read when torch is loaded: threads that wait sleep, so that a busy machine does not make it twenty times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
 
@@ -118,6 +120,10 @@ def explain(
             help="Explain at this layer, or at 'input'; repeatable. See `counterpoint layers MODEL`."
         ),
     ] = None,
+    bypass: Annotated[
+        Literal["refuse", "intervene"],
+        typer.Option(help="What to do at a layer that a skip connection passes by."),
+    ] = "refuse",
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -157,6 +163,7 @@ def explain(
             baselines=baselines,
             methods=methods,
             layers=tuple(dict.fromkeys(layer or ())),
+            bypass=bypass,
             out=out,
             note="" if baseline else _INCOMPLETE,
         )

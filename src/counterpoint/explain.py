@@ -19,6 +19,7 @@ from counterpoint import progress, scores, spec
 from counterpoint.attribution import Attribution
 from counterpoint.classifier import Classifier
 from counterpoint.comparison import Comparison, compare
+from counterpoint.cut import Bypass
 from counterpoint.data.photographs import find_photographs, output_names
 from counterpoint.errors import (
     CounterpointError,
@@ -67,6 +68,7 @@ class _Job:
     baselines: tuple[Baseline, ...]
     baseline_names: tuple[str, ...]
     method_names: dict[Method, str]
+    bypass: Bypass
     model: dict[str, Any]
     folder: Path
     note: str
@@ -98,6 +100,7 @@ def explain_photographs(
     baselines: Sequence[Baseline],
     methods: Sequence[Method],
     layers: Sequence[str] = (),
+    bypass: Bypass = "refuse",
     out: str | os.PathLike[str],
     note: str = "",
 ) -> list[Explained | Failed]:
@@ -114,6 +117,7 @@ def explain_photographs(
         baselines: What each photograph is compared with.
         methods: Ways to explain. One for layers gets the model's last layer with maps where `layers` is empty.
         layers: Where to explain; empty for the input.
+        bypass: "intervene" accepts a layer that a skip connection passes by, as an intervention.
         out: The folder for results, made if it is not there.
         note: A sentence for the foot of each figure.
 
@@ -142,6 +146,7 @@ def explain_photographs(
         baselines=tuple(baselines),
         baseline_names=_short_names("baseline", baselines),
         method_names=dict(zip(methods, _short_names("method", methods), strict=True)),
+        bypass=bypass,
         model=classifier.card(),
         folder=Path(out),
         note=note,
@@ -180,7 +185,9 @@ def _explain(job: _Job, path: Path, name: str, inputs: Tensor, places: Places) -
     # All comparisons first: they are cheap, and fail if the question makes no sense.
     comparisons = [compare(job.score, inputs, baseline=baseline) for baseline in job.baselines]
     layers = dict.fromkeys(layer for _, layer in places.pairs)
-    questions = [{layer: comparison.at(layer) for layer in layers} for comparison in comparisons]
+    questions = [
+        {layer: comparison.at(layer, bypass=job.bypass) for layer in layers} for comparison in comparisons
+    ]
     found: list[tuple[str, Attribution]] = []
     total = len(questions) * len(places.pairs)
     for b, question in enumerate(questions):

@@ -4,6 +4,7 @@ Names are the user's own. A wrapper (normalisation before the network, `torch.co
 everything inside it; that prefix is left out here and accepted where it is given.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -207,3 +208,18 @@ def _last_linear(module: nn.Module, inputs: Tensor) -> tuple[str, Tensor, list[S
     if not found:
         raise LayerError("no nn.Linear runs on (batch, features); name the layer.")
     return found[-1]
+
+
+def token_grid(tokens: int, image_size: tuple[int, int]) -> tuple[int, int, int] | None:
+    """How a sequence of tokens lies on the image: (tokens before the grid, rows, columns).
+
+    The grid is that of square patches which tile the image; what comes before it are class, distillation and register tokens. The
+    fewest of these are taken that fit, at most 16; None where no grid fits.
+    """
+    height, width = image_size
+    sides = [side for side in range(1, math.gcd(height, width) + 1) if height % side == width % side == 0]
+    for extra in range(min(17, tokens)):
+        for side in sides:
+            if (height // side) * (width // side) == tokens - extra:
+                return extra, height // side, width // side
+    return None

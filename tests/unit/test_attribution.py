@@ -105,6 +105,50 @@ def test_no_heat_map_without_places():
         result.heatmap()
 
 
+def test_tokens_lie_on_the_grid_of_patches_and_extra_ones_are_left_out():
+    class Tokens(torch.nn.Module):
+        """Patches of 4 x 4 as tokens, behind two tokens that hold the mean."""
+
+        def __init__(self):
+            super().__init__()
+            self.embed = torch.nn.Identity()
+
+        def forward(self, x):
+            patches = torch.nn.functional.unfold(x, 4, stride=4).transpose(1, 2)
+            mean = patches.mean(1, keepdim=True)
+            return self.embed(torch.cat([mean, mean, patches], 1)).pow(2).mean(1)
+
+    inputs = torch.zeros(1, 3, 8, 12, dtype=torch.float64)
+    inputs[0, :, 4:, 8:] = 1.0  # the last patch
+    comparison = cp.compare(cp.logit(Tokens(), 0), inputs, baseline=cp.baselines.Black(), layer="embed")
+    result = comparison.explain(cp.methods.Taylor())
+    assert result.values.shape == (1, 8, 48)
+    heat = result.heatmap()
+    assert heat.shape == (1, 8, 12)
+    torch.testing.assert_close(heat.sum(), result.values[:, 2:].sum())
+    assert heat[0, 4:, 8:].sum() > 0.5 * heat.sum()
+    assert heat[0, :4, :4].abs().max() == 0
+
+
+def test_tokens_without_a_grid_say_why():
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = torch.nn.Identity()
+
+        def forward(self, x):
+            return self.embed(x.flatten(2)[:, :, :7]).sum(2)
+
+    inputs = torch.rand(1, 40, 7, 11)
+    result = cp.compare(cp.logit(Odd(), 0), inputs, baseline=cp.baselines.White(), layer="embed").explain(
+        cp.methods.Taylor()
+    )
+    with pytest.raises(
+        ShapeError, match="40 tokens, up to 16 of them left out, fit no grid of square patches on 7 x 11"
+    ):
+        result.heatmap()
+
+
 def test_save_and_load_is_a_round_trip(tmp_path):
     method = cp.methods.IntegratedGradients(rule=cp.quadrature.GaussLegendre(4))
     saved = attribution(method, baseline=cp.baselines.Blur(sigma=2.0))

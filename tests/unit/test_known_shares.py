@@ -23,7 +23,9 @@ def test_the_true_shares_and_shapleys_sum_to_the_target(name):
 @pytest.mark.parametrize("name", KNOWN_SHARES)
 def test_shapleys_values_are_those_of_an_enumeration(name):
     known = known_shares(name)
-    comparison = cp.compare(cp.logit(known.module, 0), known.inputs, baseline=known.baseline, layer=known.layer)
+    comparison = cp.compare(
+        cp.logit(known.module, 0), known.inputs, baseline=known.baseline, layer=known.layer
+    )
     parts = len(known.shapley)
     x, b = known.parts(comparison.end), known.parts(comparison.start)
     if known.layer == "input":
@@ -48,7 +50,9 @@ def test_shapleys_values_are_those_of_an_enumeration(name):
 @pytest.mark.parametrize("name", KNOWN_SHARES)
 def test_integrated_gradients_to_a_tolerance_find_the_truth_of_the_path_that_they_declare(name, path):
     known = known_shares(name)
-    comparison = cp.compare(cp.logit(known.module, 0), known.inputs, baseline=known.baseline, layer=known.layer)
+    comparison = cp.compare(
+        cp.logit(known.module, 0), known.inputs, baseline=known.baseline, layer=known.layer
+    )
     attribution = comparison.explain(cp.methods.IntegratedGradients(path=path, value_tolerance=0.01))
     assert attribution.converged.all()
     truth = known.induced if path == "induced" else known.shares
@@ -58,7 +62,9 @@ def test_integrated_gradients_to_a_tolerance_find_the_truth_of_the_path_that_the
 def test_the_default_tolerance_is_enough_for_two_per_cent():
     for name in KNOWN_SHARES:
         known = known_shares(name)
-        comparison = cp.compare(cp.logit(known.module, 0), known.inputs, baseline=known.baseline, layer=known.layer)
+        comparison = cp.compare(
+            cp.logit(known.module, 0), known.inputs, baseline=known.baseline, layer=known.layer
+        )
         attribution = comparison.explain(cp.methods.IntegratedGradients())
         assert distance(known.parts(attribution.values), known.shares) <= 0.02, name
 

@@ -147,3 +147,21 @@ def test_there_is_no_penultimate_layer_where_nothing_linear_runs_or_no_layer_mad
 
     with pytest.raises(LayerError, match="what 'fc' reads is computed outside"):
         layers.penultimate_layer(Mean(), images)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "size", "grid"),
+    [
+        (197, (224, 224), (1, 14, 14)),
+        (198, (224, 224), (2, 14, 14)),
+        (201, (224, 224), (5, 14, 14)),
+        (196, (224, 224), (0, 14, 14)),
+        (257, (224, 224), (1, 16, 16)),
+        (50, (224, 224), (1, 7, 7)),
+        (1 + 14 * 28, (224, 448), (1, 14, 28)),
+        (6, (8, 12), (0, 2, 3)),
+        (40, (7, 11), None),
+    ],
+)
+def test_tokens_are_laid_on_the_patches_that_tile_the_image(tokens, size, grid):
+    assert layers.token_grid(tokens, size) == grid
