@@ -49,6 +49,8 @@ class Attribution:
     """What z' is, at a layer: the features of the input's baseline, or something given in feature space."""
     cut: str = "none"
     """How the model was cut at the layer: "split", "replaced", or "partial" (an intervention: something passes by). "none" at the input."""
+    folded: bool = False
+    """Whether an equal, faster copy of the model was run, checked to 1e-5."""
     image_size: tuple[int, int] | None = None
     """(height, width) of the inputs, where they are images."""
     question: Mapping[str, Any] = field(default_factory=dict)
@@ -195,6 +197,7 @@ class Attribution:
             "layer": self.layer,
             "layer_baseline": self.layer_baseline,
             "cut": self.cut,
+            "folded": self.folded,
             "error_is_forced": self.error_is_forced,
             "image_size": self.image_size,
             "reference": self.reference,
@@ -244,6 +247,7 @@ def load_attribution(path: str | Path) -> Attribution:
         layer=facts["layer"],
         layer_baseline=facts["layer_baseline"],
         cut=facts["cut"],
+        folded=facts["folded"],
         error_is_forced=facts["error_is_forced"],
         image_size=None if size is None else (size[0], size[1]),
         question=facts["question"],

@@ -17,6 +17,7 @@ from counterpoint.batching import MicroBatch, Tally, in_micro_batches
 from counterpoint.checks import check_batch, check_finite, check_same_shape, shape_text
 from counterpoint.cut import Bypass, Cut, open_cut
 from counterpoint.errors import InputError, LayerError, ModelError, ShapeError
+from counterpoint.folding import fold as folded_copy
 from counterpoint.protocols import STEPS, Baseline, BoundScore, Method, ModuleScore, Score
 from counterpoint.scores import as_score, classes_of
 from counterpoint.spec import content_hash
@@ -39,6 +40,7 @@ def compare(
     layer: str | None = None,
     layer_baseline: LayerBaseline = "features",
     bypass: Bypass = "refuse",
+    fold: bool = False,
     micro_batch: int | None = None,
 ) -> "Comparison":
     """Ask why the score of `inputs` differs from that of their baseline.
@@ -51,6 +53,9 @@ def compare(
         layer_baseline: What the features are compared with; see `LayerBaseline`.
         bypass: What to do where a skip connection passes the layer by: "refuse", or "intervene", which explains f(x) minus f(x with
             z' put in), labelled partial.
+        fold: Run on an equal, faster copy of the model where there is one (batch norm folded into convolutions, channels-last), checked to
+            1e-5; about twice as fast on a CPU. Rounding alone then moves a deep network's gradient by about 0.1 %, which is why it is
+            not the default; `attribution.folded` says whether it was done.
         micro_batch: Rows that go through the model at once; by default chosen for the device, and halved when memory runs out.
 
     Returns:
@@ -84,6 +89,8 @@ def compare(
     check_finite("baseline", baseline_inputs)
     comparison = Comparison(
         bound=bound,
+        runner=bound,
+        folded=False,
         inputs=inputs,
         baseline=baseline,
         baseline_inputs=baseline_inputs,
@@ -103,6 +110,8 @@ def compare(
     against = comparison.start_scores()
     check_finite("score of the baseline", against)
     comparison = replace(comparison, score=clean, baseline_score=against)
+    if fold:
+        comparison = comparison.on_folded_copy()
     if layer is None or layer == "input":
         return comparison
     return comparison.at(layer, layer_baseline=layer_baseline, bypass=bypass)
@@ -115,15 +124,16 @@ def compare_layers(
     *,
     baseline: Baseline,
     bypass: Bypass = "refuse",
+    fold: bool = False,
     micro_batch: int | None = None,
 ) -> "list[Comparison]":
     """One comparison for each layer, all sharing f(x) and f(x'), so that their targets are the same number.
 
     Args:
         layers: Dotted names, "input" for the pixels.
-        score, inputs, baseline, bypass, micro_batch: As in `compare`, which also says what is raised.
+        score, inputs, baseline, bypass, fold, micro_batch: As in `compare`, which also says what is raised.
     """
-    whole = compare(score, inputs, baseline=baseline, micro_batch=micro_batch)
+    whole = compare(score, inputs, baseline=baseline, fold=fold, micro_batch=micro_batch)
     return [whole.at(layer, bypass=bypass) for layer in layers]
 
 
@@ -136,6 +146,9 @@ class Comparison:
     """
 
     bound: BoundScore
+    runner: BoundScore
+    """What is run: `bound`, or the same score on a faster copy of its model."""
+    folded: bool
     inputs: Float[Tensor, "batch *input"]
     baseline: Baseline
     baseline_inputs: Float[Tensor, "*draws_batch_input"]
@@ -181,14 +194,32 @@ class Comparison:
             raise LayerError(
                 "a layer needs a score that knows its module, such as cp.logit(module, ...); got a callable."
             )
-        cut = open_cut(self.bound.module, layer, self.inputs[:1], bypass=bypass)
-        there = replace(self, layer=layer, cut=cut, end=self.inputs, start=self.baseline_inputs)
+        # Folded anew, so that this layer's own output stays what it is.
+        whole = self.on_folded_copy(keep=layer) if self.folded else self
+        cut = open_cut(cast(ModuleScore, whole.runner).module, layer, self.inputs[:1], bypass=bypass)
+        there = replace(whole, layer=layer, cut=cut, end=self.inputs, start=self.baseline_inputs)
         end = there.features(self.inputs)
         start, named = there._layer_start(layer_baseline, end)
         there = replace(there, end=end, start=start, layer_baseline=named)
         if named != "features of the baseline" or cut.kind == "partial":
             return replace(there, baseline_score=there.start_scores())
         return there
+
+    def on_folded_copy(self, *, keep: str | None = None) -> "Comparison":
+        """The same comparison, run on an equal, faster copy of the model; itself where there is none.
+
+        Args:
+            keep: A layer whose own output must stay what it is.
+
+        Raises:
+            InputError: the score knows no module.
+        """
+        if not isinstance(self.bound, ModuleScore):
+            raise InputError(
+                "fold needs a score that knows its module, such as cp.logit(module, ...); got a callable."
+            )
+        folding = folded_copy(self.bound.module, self.inputs[:2], keep=() if keep is None else (keep,))
+        return replace(self, runner=self.bound.on(folding.module), folded=folding.folded)
 
     def features(
         self, points: Float[Tensor, "*rows_input"], image: Int[Tensor, " rows"] | None = None
@@ -320,6 +351,7 @@ class Comparison:
             claim=method.claim,
             layer=self.layer,
             layer_baseline=self.layer_baseline,
+            folded=self.folded,
             cut="none" if self.cut is None else self.cut.kind,
             image_size=(self.inputs.shape[2], self.inputs.shape[3]) if self.inputs.ndim == 4 else None,
             question={
@@ -388,8 +420,8 @@ class Comparison:
 
     def _score(self, points: Tensor, image: Tensor) -> Float[Tensor, " rows"]:
         if self.cut is None:
-            return self.bound(points, image)
-        return cast(ModuleScore, self.bound).read(self.cut.head(points, self.inputs[image]), image)
+            return self.runner(points, image)
+        return cast(ModuleScore, self.runner).read(self.cut.head(points, self.inputs[image]), image)
 
     def _score_and_gradient(self, points: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         leaves = points.detach().clone().requires_grad_()

@@ -60,6 +60,10 @@ class ModuleScore(BoundScore, Protocol):
         """The scores in an output of the module."""
         ...
 
+    def on(self, module: nn.Module) -> "ModuleScore":
+        """The same score, settled the same way, read from another module."""
+        ...
+
 
 @runtime_checkable
 class Score(Protocol):

@@ -199,3 +199,109 @@ def test_methods_are_checked_against_the_layer(net, images):
         comparison.explain("gradient")
     with pytest.raises(LayerError, match="need features"):
         comparison.at("fc").explain(cp.methods.GradCAM())
+
+
+class Normed(nn.Module):
+    """Convolution, batch norm, ReLU, pooling, linear, in eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4, 3)
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for tensor in (*self.parameters(), self.norm.running_mean, self.norm.running_var):
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
+        self.double().eval()
+
+    def forward(self, x):
+        return self.fc(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("layer", ["input", "conv", "norm"])
+def test_a_folded_copy_gives_the_same_answer_and_says_so(images, layer):
+    method = cp.methods.IntegratedGradients(rule=cp.quadrature.Midpoint(9))
+    plain, folded = (
+        cp.compare(cp.logit(Normed(), 2), images, baseline=BLACK, layer=layer, fold=fold).explain(method)
+        for fold in (False, True)
+    )
+    torch.testing.assert_close(folded.values, plain.values)
+    assert folded.folded
+    assert not plain.folded
+
+
+def test_folding_needs_a_module(images):
+    with pytest.raises(InputError, match="fold needs a score that knows its module"):
+        cp.compare(lambda x: x.sum((1, 2, 3)), images, baseline=BLACK, fold=True)
+
+
+def test_a_layer_baseline_has_a_target_of_its_own(net, images):
+    score = cp.logit(net, 1)
+    whole = cp.compare(score, images, baseline=BLACK)
+    for given, expected in (
+        ("zeros", torch.zeros(4, 4, 6, 6, dtype=torch.float64)),
+        ("channel_mean", net.conv(images).mean((2, 3), keepdim=True).expand(4, 4, 6, 6)),
+        (torch.ones(4, 6, 6), torch.ones(4, 4, 6, 6, dtype=torch.float64)),
+    ):
+        there = cp.compare(score, images, baseline=BLACK, layer="conv", layer_baseline=given)
+        torch.testing.assert_close(there.start, expected.detach())
+        head = net.fc(net.relu(expected).mean((2, 3)))[:, 1]
+        torch.testing.assert_close(there.score - there.baseline_score, whole.score - head.detach())
+        attribution = there.explain(cp.methods.IntegratedGradients())
+        assert attribution.layer_baseline != "features of the baseline"
+        assert attribution.relative_error.max() <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("layer", "given", "words"),
+    [
+        (None, "zeros", "no layer was given"),
+        ("conv", torch.ones(3, 3), r"layer_baseline must be \(4, 4, 6, 6\), or one image's"),
+        ("conv", "mean", "'features', 'zeros', 'channel_mean' or a tensor, got 'mean'"),
+        ("fc", "channel_mean", "features with places"),
+    ],
+)
+def test_a_wrong_layer_baseline_is_named(net, images, layer, given, words):
+    with pytest.raises((InputError, ShapeError), match=words):
+        cp.compare(cp.logit(net), images, baseline=BLACK, layer=layer, layer_baseline=given)
+
+
+class Skipped(nn.Module):
+    """A block that a skip connection passes by."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.Conv2d(3, 3, 3, padding=1)
+        self.sum = nn.Identity()
+        generator = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        self.double().eval()
+
+    def forward(self, x):
+        return self.sum(self.block(x).relu() + x).mean((2, 3))
+
+
+def test_an_intervention_has_its_own_target_and_is_labelled_partial(images):
+    net = Skipped()
+    with pytest.raises(LayerError, match=r"nearest layer that is a real cut is 'sum'.*bypass='intervene'"):
+        cp.compare(cp.logit(net, 0), images, baseline=BLACK, layer="block")
+    comparison = cp.compare(cp.logit(net, 0), images, baseline=BLACK, layer="block", bypass="intervene")
+    put_in = (net.block(torch.zeros_like(images)).relu() + images).mean((2, 3))[:, 0]
+    torch.testing.assert_close(comparison.baseline_score, put_in.detach())
+    attribution = comparison.explain(cp.methods.IntegratedGradients())
+    assert attribution.cut == "partial"
+    assert attribution.relative_error.max() <= 0.01
+
+
+def test_layers_of_one_question_share_the_scores_and_the_target(net, images):
+    comparisons = cp.compare_layers(
+        cp.logit(net), images, ["input", "conv", "relu"], baseline=cp.baselines.White()
+    )
+    assert [c.layer for c in comparisons] == ["input", "conv", "relu"]
+    # f(x) and f(x') once; the rest opens cuts (an example) and runs the part before each layer for x and x'.
+    assert all(c.score is comparisons[0].score for c in comparisons)
+    assert all(c.baseline_score is comparisons[0].baseline_score for c in comparisons)
+    assert comparisons[0].tally.forwards.tolist() == [1] * 4
