@@ -5,9 +5,9 @@ sixty cases: gradients taken, the three errors, the true distance of the map fro
 Gauss-Legendre with 50 and 200 nodes (captum's rule: tests/golden shows that the numbers are the same) and for uniform rules with as many
 nodes as were taken.
 
-The reference is refined to an estimated error of 2 % from first cuts at other places, so that it shares no point with what it judges
-but the two ends. It is made with the folded float32 copy of the network, and for the first cases (`--exact`) in float64 with the network itself as
-well: the table gives the distance of the two, and the map error against either.
+The reference is refined to an estimated error of 2 % from first cuts at other places, so that it shares no point with what it
+judges but the two ends. It is made with the folded float32 copy of the network, and for some cases (`--exact`) in float64 with the
+network itself as well: the table gives the distance of the two, and the map error against either.
 
     COUNTERPOINT_PHOTOS=... python benchmarks/integrated_gradients.py [--out FOLDER] [--only N] [--exact N]
 
