@@ -16,10 +16,10 @@ demo: .venv/.demo
 	$(BIN)/counterpoint explain sample:chelsea sample:coffee sample:rocket --out demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
 fast: .venv/.dev
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check src tests benchmarks examples
