@@ -32,6 +32,37 @@ class SmallNet(nn.Module):
         return self.head(h.mean((2, 3)))
 
 
+# Each kind with the layers that it can be cut at: the convolution, what follows it where that is a module run once, the last features.
+CUTS = tuple(
+    (kind, layer)
+    for kind in SmallNet.KINDS
+    for layer in ("stem", "activation", "last")
+    if layer != "activation" or kind in ("plain", "inplace", "smooth")
+)
+
+
+def seeded_resnet18(seed: int) -> nn.Module:
+    """torchvision's resnet18 for 10 classes, random weights of a common size, running means and biases that are not 0."""
+    from torchvision.models import resnet18  # only the golden tests need torchvision
+
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # its own weights, which the global generator draws, are drawn anew below
+        net = resnet18(weights=None, num_classes=10)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            if name.endswith(("running_var", "num_batches_tracked")):
+                continue
+            noise = torch.randn(tensor.shape, generator=generator)
+            if tensor.ndim > 1:
+                tensor.copy_(noise * (2 / tensor[0].numel()) ** 0.5)
+            else:
+                is_scale = name.endswith("weight")
+                tensor.copy_(is_scale + 0.1 * noise)
+    return net.double().eval()
+
+
 def linear_score(seed: int, shape: tuple[int, ...]):
     """A linear score and its weights."""
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

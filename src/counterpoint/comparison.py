@@ -6,30 +6,26 @@ It owns what all methods share: f(x), f(x') and the features of both are compute
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from counterpoint.attribution import Attribution
-from counterpoint.batching import MicroBatch, Tally, in_micro_batches
-from counterpoint.checks import check_batch, check_finite, check_same_shape, shape_text
+from counterpoint.batching import MicroBatch, Tally
+from counterpoint.checks import check_batch, check_finite, check_same_shape
 from counterpoint.cut import Bypass, Cut, open_cut
-from counterpoint.errors import InputError, LayerError, ModelError, ShapeError
+from counterpoint.errors import InputError, LayerError
+from counterpoint.evaluation import Evaluation
 from counterpoint.folding import fold as folded_copy
+from counterpoint.layer_baseline import FEATURES_OF_THE_BASELINE, LayerBaseline, layer_start
 from counterpoint.protocols import STEPS, Baseline, BoundScore, Method, ModuleScore, Score
 from counterpoint.scores import as_score, classes_of
-from counterpoint.spec import content_hash
 
 # |target| below this share of the spread of the scores, or of the path variation, is too small to divide by.
 _SPREAD_FLOOR = 1e-3
 _VARIATION_FLOOR = 0.02
-
-
-LayerBaseline = Literal["features", "zeros", "channel_mean"] | Tensor
-"""What z' is at a layer: the features of the input's baseline; or, in feature space, zeros, each channel's mean over the places of the
-image's own features, or a tensor. Only the first makes the target the same number at every layer."""
 
 
 def compare(
@@ -89,7 +85,7 @@ def compare(
     check_finite("baseline", baseline_inputs)
     comparison = Comparison(
         bound=bound,
-        runner=bound,
+        evaluation=Evaluation(runner=bound, inputs=inputs, cut=None, micro=micro, tally=Tally(len(inputs))),
         folded=False,
         inputs=inputs,
         baseline=baseline,
@@ -99,10 +95,7 @@ def compare(
         score=torch.empty(0),
         baseline_score=torch.empty(0),
         layer="input",
-        cut=None,
-        layer_baseline="features of the baseline",
-        micro=micro,
-        tally=Tally(len(inputs)),
+        layer_baseline=FEATURES_OF_THE_BASELINE,
     )
     known = getattr(bound, "at_inputs", None)
     clean = comparison.scores(inputs) if known is None else known
@@ -146,9 +139,10 @@ class Comparison:
     """
 
     bound: BoundScore
-    runner: BoundScore
-    """What is run: `bound`, or the same score on a faster copy of its model."""
+    evaluation: Evaluation
+    """How points are scored at `layer`, and how often that was done."""
     folded: bool
+    """Whether a faster copy of the model is run."""
     inputs: Float[Tensor, "batch *input"]
     baseline: Baseline
     baseline_inputs: Float[Tensor, "*draws_batch_input"]
@@ -162,11 +156,23 @@ class Comparison:
     baseline_score: Float[Tensor, " ..."]
     """f(x'), (batch,); of several draws the mean."""
     layer: str
-    cut: Cut | None
     layer_baseline: str
     """What `start` is, in words."""
-    micro: MicroBatch
-    tally: Tally
+
+    @property
+    def cut(self) -> Cut | None:
+        """The model before and after the layer; None at the input."""
+        return self.evaluation.cut
+
+    @property
+    def micro(self) -> MicroBatch:
+        """How many rows go through the model at once."""
+        return self.evaluation.micro
+
+    @property
+    def tally(self) -> Tally:
+        """How often the model ran for each image: for the comparison itself, or for the method it was handed to."""
+        return self.evaluation.tally
 
     @property
     def draws(self) -> int:
@@ -189,19 +195,22 @@ class Comparison:
             ShapeError: a layer baseline of another shape than the features.
         """
         if layer == "input":
-            return replace(self, layer=layer, cut=None, end=self.inputs, start=self.baseline_inputs)
+            pixels = replace(self.evaluation, cut=None)
+            return replace(self, layer=layer, evaluation=pixels, end=self.inputs, start=self.baseline_inputs)
         if not isinstance(self.bound, ModuleScore):
             raise LayerError(
                 "a layer needs a score that knows its module, such as cp.logit(module, ...); got a callable."
             )
         # Folded anew, so that this layer's own output stays what it is.
         whole = self.on_folded_copy(keep=layer) if self.folded else self
-        cut = open_cut(cast(ModuleScore, whole.runner).module, layer, self.inputs[:1], bypass=bypass)
-        there = replace(whole, layer=layer, cut=cut, end=self.inputs, start=self.baseline_inputs)
+        cut = open_cut(
+            cast(ModuleScore, whole.evaluation.runner).module, layer, self.inputs[:1], bypass=bypass
+        )
+        there = replace(whole, layer=layer, evaluation=replace(whole.evaluation, cut=cut))
         end = there.features(self.inputs)
-        start, named = there._layer_start(layer_baseline, end)
+        start, named = layer_start(layer_baseline, end, lambda: there.features(self.baseline_inputs))
         there = replace(there, end=end, start=start, layer_baseline=named)
-        if named != "features of the baseline" or cut.kind == "partial":
+        if named != FEATURES_OF_THE_BASELINE or cut.kind == "partial":
             return replace(there, baseline_score=there.start_scores())
         return there
 
@@ -219,26 +228,8 @@ class Comparison:
                 "fold needs a score that knows its module, such as cp.logit(module, ...); got a callable."
             )
         folding = folded_copy(self.bound.module, self.inputs[:2], keep=() if keep is None else (keep,))
-        return replace(self, runner=self.bound.on(folding.module), folded=folding.folded)
-
-    def features(
-        self, points: Float[Tensor, "*rows_input"], image: Int[Tensor, " rows"] | None = None
-    ) -> Float[Tensor, "*rows_features"]:
-        """What the layer returns for inputs (rows, *input); the points themselves at the input.
-
-        Args:
-            points: Inputs; a further first axis (draws, batch, *input) is kept.
-            image: Which of the inputs each row belongs to; by default row i belongs to input i. Only counted.
-        """
-        cut = self.cut
-        if cut is None:
-            return points
-        lead = points.shape[: points.ndim - self.inputs.ndim + 1]
-        rows = points.reshape(-1, *self.inputs.shape[1:])
-        with torch.no_grad():
-            (found,) = in_micro_batches(lambda p: (cut.features(p),), rows, micro=self.micro)
-        self.tally.add_prefixes(torch.arange(len(rows)) % len(self.inputs) if image is None else image)
-        return found.reshape(*lead, *found.shape[1:])
+        faster = replace(self.evaluation, runner=self.bound.on(folding.module))
+        return replace(self, evaluation=faster, folded=folding.folded)
 
     def start_scores(self) -> Float[Tensor, " batch"]:
         """The score of the start, of several draws the mean."""
@@ -247,30 +238,11 @@ class Comparison:
         each = [self.scores(start) for start in self.start]
         return torch.stack(each).mean(0)
 
-    def _layer_start(self, layer_baseline: LayerBaseline, end: Tensor) -> tuple[Tensor, str]:
-        if isinstance(layer_baseline, Tensor):
-            given = layer_baseline.to(end)
-            if given.shape not in (end.shape, end.shape[1:], (1, *end.shape[1:])):
-                raise ShapeError(
-                    f"layer_baseline must be {shape_text(end)}, or one image's, but is {shape_text(given)}."
-                )
-            check_finite("layer_baseline", given)
-            return given.expand_as(end), f"tensor {content_hash(given)[:12]}"
-        if layer_baseline == "zeros":
-            return torch.zeros_like(end), "zero features"
-        if layer_baseline == "channel_mean":
-            if end.ndim < 3:
-                raise ShapeError(
-                    f"channel_mean needs features with places, (batch, channel, ...), got {shape_text(end)}."
-                )
-            # Tokens are (batch, tokens, channels): their places come first.
-            axes = (1,) if end.ndim == 3 else tuple(range(2, end.ndim))
-            return end.mean(axes, keepdim=True).expand_as(end), "mean of each channel"
-        if layer_baseline == "features":
-            return self.features(self.baseline_inputs), "features of the baseline"
-        raise InputError(
-            f"layer_baseline must be 'features', 'zeros', 'channel_mean' or a tensor, got {layer_baseline!r}."
-        )
+    def features(
+        self, points: Float[Tensor, "*rows_input"], image: Int[Tensor, " rows"] | None = None
+    ) -> Float[Tensor, "*rows_features"]:
+        """What the layer returns for inputs (rows, *input), or (draws, batch, *input); the points themselves at the input."""
+        return self.evaluation.features(points, image)
 
     def scores(
         self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
@@ -281,17 +253,13 @@ class Comparison:
             points: Inputs, or features at the layer.
             image: Which of the inputs each row belongs to; by default row i belongs to input i.
         """
-        image = self._image(points, image)
-        with torch.no_grad():
-            (scores,) = in_micro_batches(lambda p, i: (self._score(p, i),), points, image, micro=self.micro)
-        self.tally.add_forwards(image)
-        return scores
+        return self.evaluation.scores(points, image)
 
     def gradients(
         self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
     ) -> Float[Tensor, "rows *features"]:
         """The gradient of each point's score with respect to that point; see `scores` for the arguments."""
-        return self.scores_and_gradients(points, image)[1]
+        return self.evaluation.scores_and_gradients(points, image)[1]
 
     def scores_and_gradients(
         self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
@@ -301,12 +269,7 @@ class Comparison:
         Raises:
             ModelError: the score does not depend on the points in a way that autograd can follow.
         """
-        image = self._image(points, image)
-        # Also under the caller's no_grad or inference_mode: what is differentiated is ours.
-        with torch.inference_mode(False), torch.enable_grad():
-            scores, gradients = in_micro_batches(self._score_and_gradient, points, image, micro=self.micro)
-        self.tally.add_gradients(image)
-        return scores, gradients
+        return self.evaluation.scores_and_gradients(points, image)
 
     def hessian_products(
         self,
@@ -318,14 +281,7 @@ class Comparison:
 
         The Hessian of a piecewise linear network (ReLU, max pooling, a logit) is 0 wherever it exists.
         """
-        image = self._image(points, image)
-        with torch.inference_mode(False), torch.enable_grad():
-            gradients, products = in_micro_batches(
-                self._gradient_and_product, points, directions, image, micro=self.micro
-            )
-        self.tally.add_gradients(image)
-        self.tally.add_gradients(image)
-        return gradients, products
+        return self.evaluation.hessian_products(points, directions, image)
 
     def explain(self, method: Method) -> Attribution:
         """Put a method to this comparison.
@@ -335,7 +291,7 @@ class Comparison:
             ShapeError: the method returned values of another shape than the features.
         """
         self._check_method(method)
-        counted = replace(self, tally=Tally(len(self.inputs)))
+        counted = replace(self, evaluation=self.evaluation.counted_anew())
         outcome = method(counted)
         check_same_shape(f"values of {type(method).__name__}", outcome.values, "features", self.end)
         nan = torch.full_like(self.score, math.nan)
@@ -406,40 +362,3 @@ class Comparison:
                 f"{name} compares with one baseline, but {self.baseline!r} has {self.draws} draws; "
                 "use cp.methods.ExpectedGradients, or a baseline of one draw."
             )
-
-    def _image(self, points: Tensor, image: Tensor | None) -> Int[Tensor, " rows"]:
-        if points.shape[1:] != self.end.shape[1:]:
-            raise ShapeError(
-                f"points must be (rows, {', '.join(map(str, self.end.shape[1:]))}), got {shape_text(points)}."
-            )
-        if image is None:
-            if len(points) != len(self.inputs):
-                raise ShapeError(f"image must say which input each of the {len(points)} points belongs to.")
-            image = torch.arange(len(points), device=points.device)
-        return image
-
-    def _score(self, points: Tensor, image: Tensor) -> Float[Tensor, " rows"]:
-        if self.cut is None:
-            return self.runner(points, image)
-        return cast(ModuleScore, self.runner).read(self.cut.head(points, self.inputs[image]), image)
-
-    def _score_and_gradient(self, points: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        leaves = points.detach().clone().requires_grad_()
-        scores = self._score(leaves, image)
-        if not scores.requires_grad:
-            raise ModelError(
-                "the score has no gradient: it does not depend on its input, or the model computes under torch.no_grad()."
-            )
-        (gradients,) = torch.autograd.grad(scores.sum(), leaves)
-        return scores.detach(), gradients
-
-    def _gradient_and_product(
-        self, points: Tensor, directions: Tensor, image: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        leaves = points.detach().clone().requires_grad_()
-        scores = self._score(leaves, image)
-        (gradients,) = torch.autograd.grad(scores.sum(), leaves, create_graph=True)
-        if not gradients.requires_grad:  # a linear score: its gradient is a constant
-            return gradients.detach(), torch.zeros_like(gradients)
-        (products,) = torch.autograd.grad((gradients * directions).sum(), leaves, allow_unused=True)
-        return gradients.detach(), torch.zeros_like(gradients) if products is None else products

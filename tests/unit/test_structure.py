@@ -13,6 +13,7 @@ SOURCE = Path(cp.__file__).parent
 ORDER = (
     "errors checks progress protocols spec files batching quadrature refinement layers images preprocessing "
     "classifier scores activations state equality graph folding cutting cut "
+    "evaluation layer_baseline "
     "attribution comparison visualisation metrics baselines methods data models store audit bench report "
     "inspection places explain studio terminal arguments cli"
 ).split()

@@ -1,0 +1,126 @@
+"""A bound score, run on points: in micro-batches, counted for each image, at the input or from a layer on."""
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from counterpoint.batching import MicroBatch, Tally, in_micro_batches
+from counterpoint.checks import shape_text
+from counterpoint.cut import Cut
+from counterpoint.errors import ModelError, ShapeError
+from counterpoint.protocols import BoundScore, ModuleScore
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """How points of one space are scored: inputs, or features at a layer. Points are (rows, *features) throughout."""
+
+    runner: BoundScore
+    """What is run: the bound score, or the same score on a faster copy of its model."""
+    inputs: Float[Tensor, "batch *input"]
+    cut: Cut | None
+    """The model before and after the layer; None at the input."""
+    micro: MicroBatch
+    tally: Tally
+
+    def counted_anew(self) -> "Evaluation":
+        """The same, with a tally that starts at zero."""
+        return replace(self, tally=Tally(len(self.inputs)))
+
+    def features(
+        self, points: Float[Tensor, "*rows_input"], image: Int[Tensor, " rows"] | None = None
+    ) -> Float[Tensor, "*rows_features"]:
+        """What the layer returns for inputs (rows, *input); the points themselves at the input.
+
+        Args:
+            points: Inputs; a further first axis (draws, batch, *input) is kept.
+            image: Which of the inputs each row belongs to; by default row i belongs to input i. Only counted.
+        """
+        cut = self.cut
+        if cut is None:
+            return points
+        lead = points.shape[: points.ndim - self.inputs.ndim + 1]
+        rows = points.reshape(-1, *self.inputs.shape[1:])
+        with torch.no_grad():
+            (found,) = in_micro_batches(lambda p: (cut.features(p),), rows, micro=self.micro)
+        self.tally.add_prefixes(torch.arange(len(rows)) % len(self.inputs) if image is None else image)
+        return found.reshape(*lead, *found.shape[1:])
+
+    def scores(
+        self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
+    ) -> Float[Tensor, " rows"]:
+        """The score of each point; `image` says which of the inputs each row belongs to, by default row i to input i."""
+        image = self._image(points, image)
+        with torch.no_grad():
+            (scores,) = in_micro_batches(lambda p, i: (self._score(p, i),), points, image, micro=self.micro)
+        self.tally.add_forwards(image)
+        return scores
+
+    def scores_and_gradients(
+        self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
+    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows *features"]]:
+        """Score and gradient of each point, for the price of the gradient.
+
+        Raises:
+            ModelError: the score does not depend on the points in a way that autograd can follow.
+        """
+        image = self._image(points, image)
+        # Also under the caller's no_grad or inference_mode: what is differentiated is ours.
+        with torch.inference_mode(False), torch.enable_grad():
+            scores, gradients = in_micro_batches(self._score_and_gradient, points, image, micro=self.micro)
+        self.tally.add_gradients(image)
+        return scores, gradients
+
+    def hessian_products(
+        self,
+        points: Float[Tensor, "rows *features"],
+        directions: Float[Tensor, "rows *features"],
+        image: Int[Tensor, " rows"] | None = None,
+    ) -> tuple[Float[Tensor, "rows *features"], Float[Tensor, "rows *features"]]:
+        """The gradient of each point's score, and its Hessian times a direction; counted as two gradients."""
+        image = self._image(points, image)
+        with torch.inference_mode(False), torch.enable_grad():
+            gradients, products = in_micro_batches(
+                self._gradient_and_product, points, directions, image, micro=self.micro
+            )
+        self.tally.add_gradients(image)
+        self.tally.add_gradients(image)
+        return gradients, products
+
+    def _image(self, points: Tensor, image: Tensor | None) -> Int[Tensor, " rows"]:
+        if image is None:
+            if len(points) != len(self.inputs):
+                raise ShapeError(
+                    f"image must say which input each row of points {shape_text(points)} belongs to: there are {len(self.inputs)} inputs."
+                )
+            image = torch.arange(len(points), device=points.device)
+        return image
+
+    def _score(self, points: Tensor, image: Tensor) -> Float[Tensor, " rows"]:
+        if self.cut is None:
+            return self.runner(points, image)
+        return cast(ModuleScore, self.runner).read(self.cut.head(points, self.inputs[image]), image)
+
+    def _score_and_gradient(self, points: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        leaves = points.detach().clone().requires_grad_()
+        scores = self._score(leaves, image)
+        if not scores.requires_grad:
+            raise ModelError(
+                "the score has no gradient: it does not depend on its input, or the model computes under torch.no_grad()."
+            )
+        (gradients,) = torch.autograd.grad(scores.sum(), leaves)
+        return scores.detach(), gradients
+
+    def _gradient_and_product(
+        self, points: Tensor, directions: Tensor, image: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        leaves = points.detach().clone().requires_grad_()
+        scores = self._score(leaves, image)
+        (gradients,) = torch.autograd.grad(scores.sum(), leaves, create_graph=True)
+        if not gradients.requires_grad:  # a linear score: its gradient is a constant
+            return gradients.detach(), torch.zeros_like(gradients)
+        (products,) = torch.autograd.grad((gradients * directions).sum(), leaves, allow_unused=True)
+        return gradients.detach(), torch.zeros_like(gradients) if products is None else products
