@@ -109,10 +109,10 @@ def test_where_a_skip_connection_passes_the_layer_by_captum_answers_and_we_ask_f
     ours = comparison.explain(gauss_legendre(20))
     assert_equal_within(ours.values, theirs, 3e-8)
     assert ours.cut == "partial"
-    # What the layer is responsible for, its path past the sum left out, is not f(x) - f(x').
+    # Both explain the change of the score when the layer alone is changed: not f(x) - f(x').
     whole = cp.compare(cp.logit(net, 2), images, baseline=MEAN)
     target = whole.score - whole.baseline_score
-    assert ((theirs.flatten(1).sum(1) - target).abs() > 0.1 * target.abs()).all()
+    assert ((ours.target - target).abs() > 5e-3 * target.abs()).all()
 
 
 @pytest.mark.parametrize(("kind", "layer"), CUTS)
@@ -178,14 +178,6 @@ def test_conductance_converges_to_the_same_values_ours_faster():
     # Run from both ends, captum's left-point sums become the trapezoid rule: second order as well, and then equal to ours.
     there = theirs.attribute(images, MEAN(images), target=2, n_steps=400, method="riemann_trapezoid")
     back = theirs.attribute(MEAN(images), images, target=2, n_steps=400, method="riemann_trapezoid")
-    print(
-        captums(8),
-        captums(64),
-        captums(512),
-        midpoint(8),
-        midpoint(64),
-        largest_difference(converged, (there - back) / 2),
-    )
     assert_equal_within(converged, (there - back) / 2, 1e-5)
 
 
@@ -196,9 +188,8 @@ def test_conductance_with_kinks_converges_to_the_same_values(kind):
     converged = comparison.explain(conductance(400)).values
     few, many = (
         largest_difference(theirs.attribute(images, MEAN(images), target=2, n_steps=n), converged)
-        for n in (8, 1600)
+        for n in (8, 800)
     )
-    print(few, many)
     assert few >= 0.1
     assert many <= 4e-3
 
@@ -250,9 +241,3 @@ def test_layer_methods_on_a_resnet(layer):
     assert_equal_within(values["hires"], theirs, 1e-12)
     theirs = captum.LayerGradCam(net, module).attribute(images, target=4, relu_attributions=True)
     assert_equal_within(values["grad_cam"].sum(1, keepdim=True), theirs, 1e-12)
-
-
-def test_the_baselines_of_the_networks_are_tensors():
-    """captum is handed the tensor that our baseline makes: the same numbers, not a second definition."""
-    _, images, comparison = compared("plain", "stem")
-    torch.testing.assert_close(comparison.baseline_inputs, MEAN(images), rtol=0, atol=0)

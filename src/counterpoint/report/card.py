@@ -94,6 +94,8 @@ def describe_result(attribution: Attribution, *, image: int = 0) -> dict[str, An
         "reference": attribution.reference,
         "own_target": None if attribution.own_target is None else number(attribution.own_target, image),
         "own_error": number(attribution.own_error, image),
+        "error_budget": {part: number(values, image) for part, values in attribution.budget().items()},
+        "folded": attribution.folded,
         "cost": {
             "gradients": int(attribution.gradient_evaluations[image]),
             "forwards": int(attribution.forward_evaluations[image]),

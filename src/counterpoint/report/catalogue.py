@@ -22,6 +22,8 @@ class Entry:
     """With their defaults, JSON-ready; "required" where there is none."""
     reference: str
     """The paragraph "Reference:" of its docstring."""
+    formula: str | None = None
+    """Of methods: the paragraph "Formula:" of its docstring."""
     claim: str | None = None
     """Of methods: what their values say they are."""
     level: str | None = None
@@ -45,16 +47,21 @@ def entries(kind: spec.Kind) -> list[Entry]:
 
 def _entry(name: str, make: Callable[..., Any]) -> Entry:
     text = inspect.cleandoc(make.__doc__ or "")
-    reference = re.search(r"^Reference: (.+?)(?:\n\s*\n|\Z)", text, re.MULTILINE | re.DOTALL)
     made = _example(make)
     return Entry(
         name=name,
         meaning=" ".join(text.split("\n\n")[0].split()),
         parameters=_parameters(make, made),
-        reference=" ".join(reference[1].split()) if reference else "",
+        reference=_paragraph(text, "Reference") or "",
+        formula=_paragraph(text, "Formula"),
         claim=getattr(made, "claim", None),
         level=getattr(made, "level", None),
     )
+
+
+def _paragraph(text: str, title: str) -> str | None:
+    found = re.search(rf"^{title}: (.+?)(?:\n\s*\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    return " ".join(found[1].split()) if found else None
 
 
 def _example(make: Callable[..., Any]) -> Any:

@@ -131,6 +131,8 @@ def entries_table(entries: Sequence[Entry], title: str) -> Table:
     table.add_column("meaning", overflow="fold", ratio=1)
     for entry in entries:
         text = Text(entry.meaning)
+        if entry.formula:
+            text.append(f"\n{entry.formula}", style="italic")
         if entry.parameters:
             given = ", ".join(f"{name}={_parameter(value)}" for name, value in entry.parameters.items())
             text.append(f"\nparameters: {given}", style="cyan")
