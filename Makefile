@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Each sets up what it needs in .venv, once.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .PHONY: help demo test fast check format clean

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 import counterpoint as cp
@@ -112,7 +111,7 @@ def test_where_a_skip_connection_passes_the_layer_by_captum_answers_and_we_ask_f
     # Both explain the change of the score when the layer alone is changed: not f(x) - f(x').
     whole = cp.compare(cp.logit(net, 2), images, baseline=MEAN)
     target = whole.score - whole.baseline_score
-    assert ((ours.target - target).abs() > 5e-3 * target.abs()).all()
+    assert ((ours.target - target).abs() / target.abs()).max() > 0.02
 
 
 @pytest.mark.parametrize(("kind", "layer"), CUTS)
@@ -170,8 +169,8 @@ def test_conductance_converges_to_the_same_values_ours_faster():
     def midpoint(steps):
         return largest_difference(comparison.explain(conductance(steps)).values, converged)
 
-    assert captums(8) >= 0.05
-    assert midpoint(8) <= 0.01
+    assert 0.15 <= captums(8) <= 0.2
+    assert midpoint(8) <= 0.003
     assert 6 <= captums(8) / captums(64) <= 10  # first order: an eighth of the error with 8 times the steps
     assert 6 <= captums(64) / captums(512) <= 10
     assert 50 <= midpoint(8) / midpoint(64) <= 80  # second order

@@ -91,7 +91,8 @@ class LayerCAM:
     Formula: M = sum over channels of ReLU(df/dA) * A; with `gamma`, tanh(gamma M / max M)
 
     Values: (batch, channel, height, width), in units of the score, read as shares of f(x) - f(A = 0); as only what speaks for the class is
-    counted, the result exceeds its target even where the rest of the network is linear. Scaled by `gamma` they are importances.
+    counted, the result exceeds its target even where the rest of the network is linear. Scaled by `gamma` they are importances. Places
+    with a negative sum, possible only where features can be negative, are kept; other packages drop them.
 
     Parameters:
         reference: "zeros" weights A, as published; "comparison" weights A - A', the corrected form.
