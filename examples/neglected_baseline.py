@@ -3,7 +3,7 @@
 Prints Markdown tables and draws four figures: docs/neglected-baseline.md is made of them. Network: EfficientNet-Lite0; photographs:
 scikit-image's cat, cup and rocket. After Cui and Fan 2026, arXiv:2605.22417.
 
-    python examples/neglected_baseline.py              # a few minutes; figures into docs/images
+    python examples/neglected_baseline.py              # some minutes; figures into docs/images
     python examples/neglected_baseline.py --quick --out /tmp/figures
 """
 
@@ -303,10 +303,7 @@ def linear_head_table(found: Sequence[LinearHead]) -> str:
                 "score": each.score,
                 "photograph": each.photograph,
                 "f(x) − f(A = 0)": fixed(each.own_target),  # noqa: RUF001
-                **{
-                    f"error of {method}": f"{fixed(error)} ({percent(abs(error / each.own_target))})"
-                    for method, error in each.own_errors.items()
-                },
+                **{f"error of {method}": fixed(error) for method, error in each.own_errors.items()},
                 "f(x) − f(x′)": fixed(each.target),  # noqa: RUF001
                 "error of hires_cam against that": fixed(each.target - each.results["hires_cam"]),
                 "corrected, A − A′": fixed(each.corrected_error),  # noqa: RUF001
@@ -463,6 +460,7 @@ def budget_table(found: Sequence[Budget]) -> str:
 def canvas(width: float, height: float) -> Figure:
     """An empty figure, in inches, made without pyplot."""
     figure = Figure(figsize=(width, height), dpi=100, facecolor="white", layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.09, w_pad=0.06)
     FigureCanvasAgg(figure)
     return figure
 
@@ -496,20 +494,22 @@ def smoothed(heat: Tensor) -> Tensor:
 
 
 def blindness_figure(photographs: Photographs, found: Sequence[Blindness]) -> Figure:
-    """For each photograph: the pixels of one colour, the map against that colour, the map against black."""
-    figure = canvas(7.6, 0.4 + 2.95 * len(found))
+    """The pixels of one colour, the map against that colour, the map against black."""
+    # Fur has no region of one colour that could be outlined.
+    found = [each for each in found if each.photograph != "chelsea"]
+    figure = canvas(8.4, 0.5 + 3.2 * len(found))
     grid = figure.subplots(len(found), 3, squeeze=False)
     for row, each in zip(grid, found, strict=True):
         inputs = photographs.alone(each.photograph)
-        show_picture(row[0], inputs, f"{each.photograph}: outlined,\ncolour of {each.seen}")
+        faint = 0.7 + 0.3 * inputs.mean(1, keepdim=True).expand_as(inputs)
+        show_picture(
+            row[0], torch.where(each.near, inputs, faint), f"in full colour: all pixels\nlike {each.seen}"
+        )
         for axes, one, against in ((row[1], each.own, "that colour"), (row[2], each.black, "black")):
             title = f"against {against}:\n{percent(each.share(one))} of the map there"
             show_map(axes, inputs, smoothed(one.heat), title)
-        for axes in row:
-            # Specks of a few pixels would hide the picture under outlines.
-            outline = smoothed(each.near.float())
-            axes.contour(outline.numpy(), levels=[0.5], colors=["white"], linewidths=2.4)
-            axes.contour(outline.numpy(), levels=[0.5], colors=[INK], linewidths=1.0)
+            # Specks of a few pixels would hide the map under outlines.
+            axes.contour(smoothed(each.near.float()).numpy(), levels=[0.5], colors=[INK], linewidths=1.2)
     figure.supxlabel(
         "orange: speaks for the class, blue: against it; each map on its own scale, drawn smoothed by 3 px",
         fontsize=9,
@@ -522,7 +522,7 @@ def maps_figure(photographs: Photographs, found: Sequence[AtLayer], photograph: 
     """One photograph's integrated gradients at six layers."""
     inputs = photographs.alone(photograph)
     drawn = [each for each in found if each.photograph == photograph and each.layer in DRAWN]
-    figure = canvas(9.6, 5.9)
+    figure = canvas(9.6, 6.3)
     grid = figure.subplots(2, 4).flatten()
     show_picture(grid[0], inputs, "photograph")
     show_picture(
@@ -609,12 +609,17 @@ def budget_figure(found: Sequence[Budget]) -> Figure:
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_title(f"at {layer}, target {mine[0].target:.2f}", fontsize=11, loc="left", color=INK)
         names = [each.method.replace("gradient_times_input", "gradient x\nfeatures") for each in mine]
-        axes.set_xticks(where, [f"{name}\n{each.error:+.1f}" for name, each in zip(names, mine, strict=True)])
-        axes.margins(y=0.06)
+        axes.set_xticks(
+            where,
+            [f"{name}\n{each.error:+.1f}" for name, each in zip(names, mine, strict=True)],
+        )
         axes.tick_params(axis="x", labelsize=8.5, length=0)
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "bottom"]].set_visible(False)
+    highest = max(sum(max(0.0, part) for part in each.parts.values()) for each in found)
+    lowest = min(sum(min(0.0, part) for part in each.parts.values()) for each in found)
+    panels[0].set_ylim(1.1 * lowest - 0.5, 1.1 * highest)
     panels[0].set_ylabel("target − result, logits", fontsize=9)  # noqa: RUF001
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=9
@@ -626,7 +631,13 @@ def save(figure: Figure, path: Path) -> None:
     """Write a PNG of 256 colours, a third of the size of one with all."""
     stream = BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
-    Image.open(stream).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture = Image.open(stream).convert("RGB")
+    # A palette first: only onto a given one are colours dithered, and without that a smooth map shows bands.
+    reduced = picture.quantize(palette=picture.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
+    colours, margin = reduced.getpalette() or [], reduced.getpixel((0, 0))
+    colours[3 * margin : 3 * margin + 3] = [255, 255, 255]  # nearly white else
+    reduced.putpalette(colours)
+    reduced.save(path, optimize=True)
 
 
 class Findings(NamedTuple):
@@ -683,15 +694,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "images")
+    parser.add_argument("--out", type=Path, help="folder of the figures; by default the page's, docs/images")
     parser.add_argument("--quick", action="store_true", help="one photograph, fewer baselines and layers")
     arguments = parser.parse_args()
+    if arguments.quick and arguments.out is None:
+        parser.error("--quick needs --out: its figures are not the page's.")
+    out = arguments.out or Path(__file__).parents[1] / "docs" / "images"
     torch.set_num_threads(2)
     findings = find(quick=arguments.quick)
     print("\n\n".join(findings.tables()))
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     for name, figure in findings.figures().items():
-        save(figure, arguments.out / name)
+        save(figure, out / name)
 
 
 if __name__ == "__main__":
