@@ -206,9 +206,8 @@ def trace(module: nn.Module) -> Flow | None:
         with _one_at_a_time, left_as_found(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             graph = tracer.trace(root)
-    except (
-        Exception
-    ):  # a stand-in for a tensor meets the user's own code: there is no telling what that raises
+    except Exception:
+        # A stand-in for a tensor meets the user's own code: there is no telling what that raises.
         return None
     constants = {
         str(node.target): getattr(root, str(node.target))

@@ -114,7 +114,9 @@ def test_a_model_in_training_mode_is_warned_of_and_left_in_it():
 
 
 def test_training_mode_without_any_effect_is_no_warning():
-    Classifier(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten()), mean=0.0, std=1.0, size=2)
+    # Warnings are errors here: a needless one would end the test.
+    classifier = Classifier(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten()), mean=0.0, std=1.0, size=2)
+    assert classifier.module.training
 
 
 def test_a_model_in_evaluation_mode_is_in_it_afterwards_and_so_is_its_wrapper():
