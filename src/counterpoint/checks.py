@@ -53,8 +53,8 @@ def check_batch(name: str, inputs: Tensor) -> None:
 def check_range(
     name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False
 ) -> None:
-    """Raise InputError unless low <= value <= high (low < value where `open_low`); NaN never passes."""
-    inside = (low < value if open_low else low <= value) and value <= high
+    """Raise InputError unless low <= value <= high (low < value where `open_low`); NaN and infinity never pass."""
+    inside = (low < value if open_low else low <= value) and value <= high and math.isfinite(value)
     if not inside:
         bounds = f"{'above' if open_low else 'at least'} {low:g}" + (
             f" and at most {high:g}" if high < math.inf else ""

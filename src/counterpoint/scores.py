@@ -92,6 +92,10 @@ class ClassScore:
                 f"the model must return finite scores, but returns NaN or infinity for images {broken}."
             )
         batch, classes = logits.shape
+        if self.labels is not None and len(self.labels) != classes:
+            raise ModelError(
+                f"labels must name each of the model's {classes} classes, but there are {len(self.labels)}."
+            )
         target = self._classes(self.target, "target", logits)
         against = None
         if self.kind == "contrast":

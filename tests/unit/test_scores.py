@@ -50,8 +50,8 @@ def test_each_score_is_its_formula(logits):
 
 def test_log_odds_and_probability_stay_finite_for_huge_logits():
     logits = torch.tensor([[300.0, 0.0, -300.0]])
-    assert read(cp.log_odds(Table(), 0), logits).item() == pytest.approx(300.0)
-    assert read(cp.probability(Table(), 2), logits).item() == 0.0
+    assert read(cp.log_odds(nn.Identity(), 0), logits).item() == pytest.approx(300.0)
+    assert read(cp.probability(nn.Identity(), 2), logits).item() == 0.0
 
 
 @pytest.mark.parametrize(
@@ -138,3 +138,11 @@ def test_a_callable_is_a_score_and_must_return_one_number_a_row(logits):
         as_score("logit")
     with pytest.raises(InputError, match=r"must be a torch\.nn\.Module or a Classifier, got function"):
         cp.logit(lambda x: x)
+
+
+def test_labels_must_name_every_class(logits):
+    class Short(Table):
+        labels = ("cat", "dog")
+
+    with pytest.raises(ModelError, match="labels must name each of the model's 4 classes, but there are 2"):
+        cp.logit(Short()).bind(logits)

@@ -24,7 +24,7 @@ class Blur(Baseline):
     sigma: float = 10.0
 
     def __post_init__(self) -> None:
-        check_range("sigma", self.sigma, 0.0, open_low=True)
+        check_range("sigma", self.sigma, 0.0, 1000.0, open_low=True)
 
     def __call__(
         self, inputs: Float[Tensor, "batch channel height width"]

@@ -1,7 +1,7 @@
 """What the figure of an explanation says: which panels, which numbers, which scale. How it is drawn stands in drawing.py."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from counterpoint import spec
 from counterpoint.attribution import Attribution
 from counterpoint.baselines import Blur
 from counterpoint.errors import ShapeError
+from counterpoint.layer_baseline import FEATURES_OF_THE_BASELINE
 from counterpoint.protocols import Baseline
 from counterpoint.report.card import describe_result
 from counterpoint.report.wording import (
@@ -98,7 +99,10 @@ def sheet_of(
     columns: dict[str, Attribution] = {}
     rows: dict[tuple[str, ...], list[_Found]] = {}
     for one, fact in zip(attributions, facts, strict=True):
-        columns.setdefault(fact["baseline"]["fingerprint"], one)
+        # The baseline's own score stands below its picture, so it is taken from an answer that has it.
+        key = fact["baseline"]["fingerprint"]
+        if key not in columns or (_has_own_start(columns[key]) and not _has_own_start(one)):
+            columns[key] = one
         place = (fact["method"]["fingerprint"], one.layer, one.layer_baseline, one.cut)
         rows.setdefault(place, []).append((one, fact))
     first = attributions[0]
@@ -127,6 +131,11 @@ def sheet_of(
     )
 
 
+def _has_own_start(attribution: Attribution) -> bool:
+    """Whether f(x') is not the score of the baseline, but that of something put in at the layer."""
+    return attribution.cut == "partial" or attribution.layer_baseline != FEATURES_OF_THE_BASELINE
+
+
 def _against(fingerprint: str, found: Sequence[_Found]) -> _Found | None:
     return next((pair for pair in found if pair[1]["baseline"]["fingerprint"] == fingerprint), None)
 
@@ -141,6 +150,8 @@ def _column(attribution: Attribution, inputs: Tensor, image: int) -> Column:
         picture = _picture(drawn if drawn.ndim == inputs.ndim else drawn[0])
         draws = attribution.baseline.draws
     whose = "score of this baseline" if draws == 1 else f"mean of {draws} draws"
+    if _has_own_start(attribution):
+        whose = "with z′ put in at the layer"  # noqa: RUF001
     return Column(
         title=f"against {name_text(description)}" + (f" ({parameters})" if parameters else ""),
         picture=picture,
@@ -231,7 +242,7 @@ def _facts(fact: dict[str, Any]) -> tuple[Fact, ...]:
             error = "0, set by the method"
         large = relative is None or relative > _LARGE_ERROR
         facts = [
-            ("target  f(x) − f(x′)", number(fact["attribution_target"]), False),  # noqa: RUF001
+            (_target_text(fact), number(fact["attribution_target"]), False),
             ("result  (sum of the map)", number(fact["result"]), False),
             ("error", error, large),
         ]
@@ -243,7 +254,7 @@ def _facts(fact: dict[str, Any]) -> tuple[Fact, ...]:
             facts.append(("error against that", "≈ 0" if tiny else number(fact["own_error"], 3), False))
     else:
         facts = [
-            ("target  f(x) − f(x′)", number(fact["attribution_target"]), False),  # noqa: RUF001
+            (_target_text(fact), number(fact["attribution_target"]), False),
             ("result, error", "not defined", False),
         ]
     if fact["claim"] == "shares" and fact["cancellation"] is not None:
@@ -276,3 +287,8 @@ def _rounded_up(value: float) -> float:
     # In units of the last digit first: dividing by a power of ten keeps 0.12 from becoming 0.12000000000000001.
     digits = math.ceil(value / 10.0**power - 1e-9)
     return float(f"{digits}e{power}")
+
+
+def _target_text(fact: Mapping[str, Any]) -> str:
+    own = fact["cut"] == "partial" or fact["layer_baseline"] not in (None, FEATURES_OF_THE_BASELINE)
+    return "target  f(x) − f(z′ put in)" if own else "target  f(x) − f(x′)"  # noqa: RUF001

@@ -117,6 +117,10 @@ def results_remarks(cards: Sequence[Mapping[str, Any]]) -> list[str]:
         remarks.append("– in 'error': the target is too small to divide by; the card has the absolute error.")  # noqa: RUF001
     if any(explanation["error_is_forced"] for explanation in every):
         remarks.append("forced in 'error': the method sets its own sum, so that this error proves nothing.")
+    if any(explanation["cut"] == "partial" for explanation in every):
+        remarks.append(
+            "an intervention: something passes the layer by, and f(x') is f(x) with z' put in there."
+        )
     return remarks
 
 
