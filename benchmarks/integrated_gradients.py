@@ -57,7 +57,7 @@ def case(classifier: cp.Classifier, path: Path, baseline_name: str, *, exact: bo
     comparison = cp.compare(cp.logit(classifier), image, baseline=baseline)
     ours = comparison.explain(cp.methods.IntegratedGradients())
     target = comparison.bound.classes.item()
-    # The reference and the fixed rules run on the folded copy, twice as fast; folding moves a gradient by about 0.1 %.
+    # The reference and the fixed rules run on the folded copy, which is faster; folding moves a gradient by about 0.1 %.
     folded = fold(classifier.module, image).module
     truth = reference(folded, image, baseline, target)
     gradients = int(ours.gradient_evaluations)

@@ -4,7 +4,7 @@ Prints Markdown tables and draws four figures: docs/neglected-baseline.md is mad
 scikit-image's cat, cup and rocket. After Cui and Fan 2026, arXiv:2605.22417.
 
     python examples/neglected_baseline.py              # some minutes; figures into docs/images
-    python examples/neglected_baseline.py --quick --out /tmp/figures
+    python examples/neglected_baseline.py --quick --out figures
 """
 
 import argparse

@@ -305,3 +305,17 @@ def test_layers_of_one_question_share_the_scores_and_the_target(net, images):
     assert all(c.score is comparisons[0].score for c in comparisons)
     assert all(c.baseline_score is comparisons[0].baseline_score for c in comparisons)
     assert comparisons[0].tally.forwards.tolist() == [1] * 4
+
+
+def test_another_layer_after_an_intervention_has_the_inputs_target_again(images):
+    whole = cp.compare(cp.logit(Skipped(), 0), images, baseline=BLACK)
+    put_in = whole.at("block", bypass="intervene")
+    assert (put_in.baseline_score - whole.baseline_score).abs().min() > 1e-6
+    given = whole.at("sum", layer_baseline="channel_mean")
+    assert (given.baseline_score - whole.baseline_score).abs().min() > 1e-6
+    for other in (put_in, given):
+        for layer in ("input", "sum"):
+            back = other.at(layer)
+            torch.testing.assert_close(back.baseline_score, whole.baseline_score)
+            torch.testing.assert_close(back.scores(back.start), whole.baseline_score)
+            assert back.layer_baseline == "features of the baseline"
