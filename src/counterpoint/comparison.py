@@ -49,9 +49,9 @@ def compare(
         layer_baseline: What the features are compared with; see `LayerBaseline`.
         bypass: What to do where a skip connection passes the layer by: "refuse", or "intervene", which explains f(x) minus f(x with
             z' put in), labelled partial.
-        fold: Run on an equal, faster copy of the model where there is one (batch norm folded into convolutions, channels-last), checked to
-            1e-5; about 1.4 to 2 times as fast on a CPU. Rounding alone then moves a deep network's gradient by about 0.1 %, which is why it is
-            not the default; `attribution.folded` says whether it was done.
+        fold: Run on an equal, faster copy of the model where there is one (batch norm folded into convolutions, channels-last),
+            checked to 1e-5; about 1.4 to 2 times as fast on a CPU. Rounding alone then moves a deep network's gradient by about
+            0.1 %, which is why it is not the default; `attribution.folded` says whether it was done.
         micro_batch: Rows that go through the model at once; by default chosen for the device, and halved when memory runs out.
 
     Returns:
