@@ -50,6 +50,12 @@ def check_batch(name: str, inputs: Tensor) -> None:
     check_finite(name, inputs)
 
 
+def check_images(name: str, inputs: Tensor) -> None:
+    """Raise ShapeError unless `inputs` is (batch, channel, height, width)."""
+    if inputs.ndim != 4:
+        raise ShapeError(f"{name} must be images (batch, channel, height, width), got {shape_text(inputs)}.")
+
+
 def check_range(
     name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False
 ) -> None:

@@ -5,19 +5,20 @@ It owns what all methods share: f(x), f(x') and the features of both are compute
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from counterpoint.attribution import Attribution
 from counterpoint.batching import MicroBatch, Tally
-from counterpoint.checks import check_batch, check_finite, check_same_shape
+from counterpoint.checks import check_batch, check_finite, check_images, check_same_shape
 from counterpoint.cut import Bypass, Cut, open_cut
 from counterpoint.errors import InputError, LayerError
-from counterpoint.evaluation import Evaluation
+from counterpoint.evaluation import Evaluation, Under
 from counterpoint.folding import fold as folded_copy
 from counterpoint.layer_baseline import FEATURES_OF_THE_BASELINE, LayerBaseline, layer_start
 from counterpoint.protocols import STEPS, Baseline, BoundScore, Method, ModuleScore, Score
@@ -68,10 +69,6 @@ def compare(
         raise InputError(
             f"baseline must be one of cp.baselines, such as cp.baselines.Blur(sigma=10), got {baseline!r}."
         )
-    if baseline.fill_only:
-        raise InputError(
-            f"{baseline!r} only fills removed pixels; it has no image of its own to compare with."
-        )
     if layer in (None, "input") and not (isinstance(layer_baseline, str) and layer_baseline == "features"):
         raise InputError("layer_baseline says what features are compared with, but no layer was given.")
     micro = MicroBatch.for_inputs(inputs) if micro_batch is None else MicroBatch(micro_batch)
@@ -79,10 +76,16 @@ def compare(
     inputs = inputs.detach()
     baseline = baseline.prepare(bound, inputs)
     with torch.no_grad():
-        baseline_inputs = baseline(inputs)
+        # A kind that only fills has no image of its own: there is nothing to compare the whole with.
+        baseline_inputs = torch.full_like(inputs, math.nan) if baseline.fill_only else baseline(inputs)
     expected = inputs if baseline.draws == 1 else inputs.expand(baseline.draws, *inputs.shape)
     check_same_shape("baseline", baseline_inputs, "inputs", expected)
-    check_finite("baseline", baseline_inputs)
+    if baseline.fill_only:
+        check_images("inputs", inputs)
+        if layer not in (None, "input"):
+            raise InputError(f"{baseline!r} only fills removed pixels; it has no features at a layer.")
+    else:
+        check_finite("baseline", baseline_inputs)
     comparison = Comparison(
         bound=bound,
         evaluation=Evaluation(runner=bound, inputs=inputs, cut=None, micro=micro, tally=Tally(len(inputs))),
@@ -101,8 +104,11 @@ def compare(
     known = getattr(bound, "at_inputs", None)
     clean = comparison.scores(inputs) if known is None else known
     check_finite("score of the inputs", clean)
-    against = comparison.start_scores()
-    check_finite("score of the baseline", against)
+    if baseline.fill_only:
+        against = torch.full_like(clean, math.nan)
+    else:
+        against = comparison.start_scores()
+        check_finite("score of the baseline", against)
     comparison = replace(comparison, score=clean, baseline_score=against, input_baseline_score=against)
     if fold:
         comparison = comparison.on_folded_copy()
@@ -255,22 +261,58 @@ class Comparison:
         """What the layer returns for inputs (rows, *input), or (draws, batch, *input); the points themselves at the input."""
         return self.evaluation.features(points, image)
 
+    def filled(
+        self, removed: Bool[Tensor, "rows height width"], image: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "rows channel height width"]:
+        """The inputs with their removed pixels replaced by the baseline's, or by what a kind that only fills puts there.
+
+        Args:
+            removed: True where a pixel is taken away.
+            image: Which of the inputs each row belongs to.
+        """
+        inputs = self.inputs[image]
+        if self.baseline.fill_only:
+            return self.baseline.fill(inputs, removed)
+        return self.baseline_inputs[image].where(removed.unsqueeze(1), inputs)
+
+    def blended(
+        self, kept: Float[Tensor, "rows height width"], image: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "rows channel height width"]:
+        """kept * x + (1 - kept) * x'; for a kind that only fills, which knows no mixture, pixels kept by less than a half are removed.
+
+        Args:
+            kept: From 0, removed, to 1, kept.
+            image: Which of the inputs each row belongs to.
+        """
+        if self.baseline.fill_only:
+            return self.filled(kept < 0.5, image)
+        return torch.lerp(self.baseline_inputs[image], self.inputs[image], kept.unsqueeze(1).to(self.inputs))
+
     def scores(
-        self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
+        self,
+        points: Float[Tensor, "rows *features"],
+        image: Int[Tensor, " rows"] | None = None,
+        *,
+        under: Under = nullcontext,
     ) -> Float[Tensor, " rows"]:
         """The score of each point.
 
         Args:
             points: Inputs, or features at the layer.
             image: Which of the inputs each row belongs to; by default row i belongs to input i.
+            under: Makes the context that each forward runs in, such as one of `counterpoint.activations`.
         """
-        return self.evaluation.scores(points, image)
+        return self.evaluation.scores(points, image, under=under)
 
     def gradients(
-        self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
+        self,
+        points: Float[Tensor, "rows *features"],
+        image: Int[Tensor, " rows"] | None = None,
+        *,
+        under: Under = nullcontext,
     ) -> Float[Tensor, "rows *features"]:
         """The gradient of each point's score with respect to that point; see `scores` for the arguments."""
-        return self.evaluation.scores_and_gradients(points, image)[1]
+        return self.evaluation.scores_and_gradients(points, image, under=under)[1]
 
     def scores_and_gradients(
         self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
@@ -368,6 +410,11 @@ class Comparison:
             raise InputError(f"{name} explains the features of a layer; give one: cp.compare(..., layer=).")
         if method.level == "input" and self.layer != "input":
             raise InputError(f"{name} explains the input only, but layer is '{self.layer}'.")
+        if self.baseline.fill_only and not getattr(method, "fills", False):
+            raise InputError(
+                f"{name} compares with an image, but {self.baseline!r} only fills removed pixels; use it with a perturbation method, "
+                "such as cp.methods.Occlusion(), or give a baseline with an image of its own."
+            )
         if self.draws > 1 and not getattr(method, "many_draws", False):
             raise InputError(
                 f"{name} compares with one baseline, but {self.baseline!r} has {self.draws} draws; "

@@ -1,7 +1,9 @@
 """A bound score, run on points: in micro-batches, counted for each image, at the input or from a layer on."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +14,8 @@ from counterpoint.checks import shape_text
 from counterpoint.cut import Cut
 from counterpoint.errors import ModelError, ShapeError
 from counterpoint.protocols import BoundScore, ModuleScore
+
+Under = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,19 +54,38 @@ class Evaluation:
         return found.reshape(*lead, *found.shape[1:])
 
     def scores(
-        self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
+        self,
+        points: Float[Tensor, "rows *features"],
+        image: Int[Tensor, " rows"] | None = None,
+        *,
+        under: Under = nullcontext,
     ) -> Float[Tensor, " rows"]:
-        """The score of each point; `image` says which of the inputs each row belongs to, by default row i to input i."""
+        """The score of each point.
+
+        Args:
+            points: What is scored.
+            image: Which of the inputs each row belongs to; by default row i belongs to input i.
+            under: Makes the context that each forward runs in, such as one of `counterpoint.activations`.
+        """
         image = self._image(points, image)
+
+        def forward(points: Tensor, image: Tensor) -> tuple[Tensor]:
+            with under():
+                return (self._score(points, image),)
+
         with torch.no_grad():
-            (scores,) = in_micro_batches(lambda p, i: (self._score(p, i),), points, image, micro=self.micro)
+            (scores,) = in_micro_batches(forward, points, image, micro=self.micro)
         self.tally.add_forwards(image)
         return scores
 
     def scores_and_gradients(
-        self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
+        self,
+        points: Float[Tensor, "rows *features"],
+        image: Int[Tensor, " rows"] | None = None,
+        *,
+        under: Under = nullcontext,
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows *features"]]:
-        """Score and gradient of each point, for the price of the gradient.
+        """Score and gradient of each point, for the price of the gradient; see `scores` for the arguments.
 
         Raises:
             ModelError: the score does not depend on the points in a way that autograd can follow.
@@ -70,7 +93,9 @@ class Evaluation:
         image = self._image(points, image)
         # Also under the caller's no_grad or inference_mode: what is differentiated is ours.
         with torch.inference_mode(False), torch.enable_grad():
-            scores, gradients = in_micro_batches(self._score_and_gradient, points, image, micro=self.micro)
+            scores, gradients = in_micro_batches(
+                lambda p, i: self._score_and_gradient(p, i, under), points, image, micro=self.micro
+            )
         self.tally.add_gradients(image)
         return scores, gradients
 
@@ -104,9 +129,10 @@ class Evaluation:
             return self.runner(points, image)
         return cast(ModuleScore, self.runner).read(self.cut.head(points, self.inputs[image]), image)
 
-    def _score_and_gradient(self, points: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    def _score_and_gradient(self, points: Tensor, image: Tensor, under: Under) -> tuple[Tensor, Tensor]:
         leaves = points.detach().clone().requires_grad_()
-        scores = self._score(leaves, image)
+        with under():
+            scores = self._score(leaves, image)
         if not scores.requires_grad:
             raise ModelError(
                 "the score has no gradient: it does not depend on its input, or the model computes under torch.no_grad()."

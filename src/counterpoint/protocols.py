@@ -83,7 +83,7 @@ class Baseline(Protocol):
 
     version: ClassVar[int] = 1
     fill_only: ClassVar[bool] = False
-    """True for kinds that replace removed pixels but have no image of their own; path methods refuse them."""
+    """True for kinds that replace removed pixels but have no image of their own: `__call__` is never asked; path methods refuse them."""
 
     @property
     def draws(self) -> int:
@@ -140,9 +140,10 @@ class Outcome:
 class Method(Protocol):
     """A way to explain; a frozen dataclass of hyper-parameters in `counterpoint.methods`.
 
-    It reaches the model only through the comparison it is called on. Two further class variables are read where they are there:
-    `many_draws`, True for methods that take a baseline with several draws, and `error_is_forced`, True for methods that use
-    score values to set the sum of their own, whose error of 0 proves nothing.
+    It reaches the model only through the comparison it is called on. Three further class variables are read where they are there:
+    `many_draws`, True for methods that take a baseline with several draws; `fills`, True for methods that only remove pixels, so that
+    a baseline which only fills will do; and `error_is_forced`, True for methods that use score values to set the sum of their own,
+    whose error of 0 proves nothing.
     """
 
     level: ClassVar[Level]

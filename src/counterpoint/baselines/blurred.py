@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from counterpoint.checks import check_range, shape_text
-from counterpoint.errors import ShapeError
+from counterpoint.checks import check_images, check_range
 from counterpoint.protocols import Baseline
 
 
@@ -34,10 +33,7 @@ class Blur(Baseline):
         Raises:
             ShapeError: the inputs are no images.
         """
-        if inputs.ndim != 4:
-            raise ShapeError(
-                f"inputs must be images (batch, channel, height, width), got {shape_text(inputs)}."
-            )
+        check_images("inputs", inputs)
         exact = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
         rows = _blur_matrix(inputs.shape[2], self.sigma).to(exact)
         columns = _blur_matrix(inputs.shape[3], self.sigma).to(exact)

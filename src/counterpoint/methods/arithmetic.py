@@ -1,7 +1,7 @@
 """What methods share in their arithmetic: the precision of sums, and the shape of one number an image."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Real
 from torch import Tensor
 
 
@@ -10,6 +10,6 @@ def exact(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def as_column(numbers: Float[Tensor, " rows"], like: Tensor) -> Tensor:
+def as_column(numbers: Real[Tensor, " rows"], like: Tensor) -> Tensor:
     """One number a row, ready to be multiplied with rows like `like`."""
     return numbers.to(like).view(-1, *[1] * (like.ndim - 1))
