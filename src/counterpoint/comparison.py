@@ -261,6 +261,14 @@ class Comparison:
         """What the layer returns for inputs (rows, *input), or (draws, batch, *input); the points themselves at the input."""
         return self.evaluation.features(points, image)
 
+    def check_induced_path(self, who: str) -> None:
+        """Raise InputError unless `start` is the features of the input's baseline, where the features of its path begin."""
+        if self.layer_baseline != FEATURES_OF_THE_BASELINE:
+            raise InputError(
+                f"{who} follows the features of the inputs' path, which begins at the features of the baseline, but layer_baseline is "
+                f"{self.layer_baseline}; leave layer_baseline out, or follow the straight path."
+            )
+
     def filled(
         self, removed: Bool[Tensor, "rows height width"], image: Int[Tensor, " rows"]
     ) -> Float[Tensor, "rows channel height width"]:

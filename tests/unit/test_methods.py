@@ -314,3 +314,20 @@ def test_the_parts_of_the_budget_sum_to_the_error_and_only_lossy_steps_have_one(
 def test_the_budget_of_a_rate_is_undefined():
     parts = explain(cp.methods.Gradient(), cp.logit(SmallNet(0), 0), random_images(0)).budget()
     assert all(part.isnan().all() for part in parts.values())
+
+
+@pytest.mark.parametrize(
+    "method", [cp.methods.IntegratedGradients(path="induced"), cp.methods.IntegratedGradCAM()]
+)
+def test_an_induced_path_refuses_a_start_that_no_input_is_known_to_have(method):
+    question = cp.compare(
+        cp.logit(SmallNet(0), 1),
+        random_images(0),
+        baseline=cp.baselines.Mean(),
+        layer="last",
+        layer_baseline="zeros",
+    )
+    with pytest.raises(InputError, match="layer_baseline is zero features"):
+        question.explain(method)
+    # The same start, reached by an input: nothing is refused.
+    question.at("last").explain(method)

@@ -193,6 +193,7 @@ class IntegratedGradCAM:
 
     Raises:
         LayerError: the layer has no channels and places.
+        InputError: a layer baseline given in feature space, where no path of inputs begins.
 
     Reference: Sattarzadeh et al. 2021, arXiv:2102.07805 (spatial mean and number of steps are our reconstruction).
     """
@@ -208,6 +209,7 @@ class IntegratedGradCAM:
     def __call__(self, comparison: Comparison) -> Outcome:
         """`steps` gradients and runs of the part before the layer for each image."""
         _check_places(comparison)
+        comparison.check_induced_path("IntegratedGradCAM")
         x, b = comparison.inputs, comparison.baseline_inputs
         values = torch.zeros_like(exact(comparison.end))
         for k in range(self.steps):

@@ -45,6 +45,9 @@ class IntegratedGradients:
             arXiv:1805.12233). With a rule, "induced" takes `midpoint(n)` only.
         budget: Most gradients for one image.
 
+    Raises:
+        InputError: the induced path under a layer baseline given in feature space: that path begins at the features of the baseline.
+
     Reference: Sundararajan et al. 2017, arXiv:1703.01365; any layer, explicit baseline and error after Cui and Fan 2026, arXiv:2605.22417.
     """
 
@@ -73,6 +76,8 @@ class IntegratedGradients:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """As many gradients as the tolerance needs, or as the rule has nodes; no forwards."""
+        if self.path == "induced":
+            comparison.check_induced_path("path='induced'")
         if self.rule is None:
             outcome = _refined(comparison, self)
         elif self.path == "induced" and comparison.cut is not None:
