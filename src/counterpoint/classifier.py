@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from counterpoint.checks import check_batch, shape_text
+from counterpoint.checks import check_batch, check_images, shape_text
 from counterpoint.errors import InputError, ModelError, ShapeError
 from counterpoint.images import read_image
 from counterpoint.preprocessing import Interpolation, Preprocessing
@@ -24,6 +24,8 @@ Photograph = str | os.PathLike[str] | Image.Image
 """A file, or a picture that is open already."""
 
 _ROWS_AT_ONCE = 16
+# How far pixels may lie outside [0, 1]: bicubic resizing and rounding overshoot a little.
+_OUTSIDE = 0.1
 
 
 class Normalise(nn.Module):
@@ -71,6 +73,21 @@ class Normalised(nn.Module):
         self.labels = labels
         # Set one by one, as train() would change the model as well.
         self.training = self.normalise.training = model.training
+
+    def check_pixels(self, name: str, pixels: Tensor) -> None:
+        """Check images before they are explained. Points on the way, such as noisy ones, may leave the range.
+
+        Raises:
+            ShapeError: not (batch, channel, height, width).
+            InputError: pixels outside [0, 1], where this module takes "black" and "white" to be.
+        """
+        check_images(name, pixels)
+        low, high = float(pixels.min()), float(pixels.max())
+        if low < -_OUTSIDE or high > 1 + _OUTSIDE:
+            hint = "; 0..255 become that by inputs / 255" if high > 2 else ""
+            raise InputError(
+                f"{name} must be pixels in [0, 1], but go from {low:.3g} to {high:.3g}{hint}. The module normalises them itself."
+            )
 
     def forward(self, pixels: Tensor) -> Any:
         """The model's own output for pixels (batch, channel, height, width) in [0, 1]."""

@@ -22,7 +22,7 @@ from counterpoint.evaluation import Evaluation, Under
 from counterpoint.folding import fold as folded_copy
 from counterpoint.layer_baseline import FEATURES_OF_THE_BASELINE, LayerBaseline, layer_start
 from counterpoint.protocols import STEPS, Baseline, BoundScore, Method, ModuleScore, Score
-from counterpoint.scores import as_score, classes_of
+from counterpoint.scores import as_score, check_pixels, classes_of
 
 # |target| below this share of the spread of the scores, or of the path variation, is too small to divide by.
 _SPREAD_FLOOR = 1e-3
@@ -86,6 +86,7 @@ def compare(
             raise InputError(f"{baseline!r} only fills removed pixels; it has no features at a layer.")
     else:
         check_finite("baseline", baseline_inputs)
+        check_pixels(bound, "baseline", baseline_inputs.flatten(0, -inputs.ndim))
     comparison = Comparison(
         bound=bound,
         evaluation=Evaluation(runner=bound, inputs=inputs, cut=None, micro=micro, tally=Tally(len(inputs))),

@@ -174,7 +174,7 @@ def _decides(replaced: Replaced, module: nn.Module, z: Tensor, inputs: Tensor, e
 def _refusal(name: str, nearest: str | None) -> str:
     return (
         f"layer '{name}' is passed by: the output also depends on the input by another way, such as a skip connection, so the layer's "
-        f"features do not decide the score.{_advice(nearest)} bypass='intervene' accepts the layer as an intervention."
+        f"features do not decide the score.{_advice(nearest)} bypass='intervene' (--bypass intervene) accepts the layer as an intervention."
     )
 
 

@@ -11,7 +11,8 @@ from counterpoint import graph, progress
 from counterpoint.classifier import Classifier
 from counterpoint.cut import open_cut
 from counterpoint.errors import LayerError
-from counterpoint.layers import default_cam_layer, penultimate_layer, run_once
+from counterpoint.layers import penultimate_layer, run_once
+from counterpoint.places import default_map_layer
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class LayerFacts:
     def cut_text(self) -> str:
         """For a table: yes or no, and how."""
         if self.cut is None:
-            return "no, passed by" if "passed by" in self.reason else "no"
+            return "no, passed by" if "passed by" in self.reason else f"no, {_short(self.reason)}"
         return {"split": "yes", "replaced": "yes (whole model runs)"}[self.cut]
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def inspect_layers(
     last = {seen.name: seen for seen in run_once(module, inputs)}
     roles: dict[str, str] = {}
     for find, role in (
-        (default_cam_layer, "default for class activation maps"),
+        (default_map_layer, "default for class activation maps"),
         (penultimate_layer, "penultimate"),
     ):
         try:
@@ -89,6 +90,17 @@ def inspect_layers(
         found.append(LayerFacts(name, type(seen.module).__name__, shape, kind, reason, roles.get(name, "")))
     progress.advance(len(last), len(last), "layers")
     return found
+
+
+def _short(reason: str) -> str:
+    """The part of a refusal that fits into a table."""
+    for words in ("runs ", "does not run", "returns "):
+        if words in reason:
+            return (
+                words
+                + reason.split(words, 1)[1].split(",")[0].split(";")[0].split(" in a forward")[0].strip()
+            )
+    return reason.split(";")[0]
 
 
 def _tried(module: nn.Module, name: str, inputs: Tensor) -> tuple[str | None, str]:

@@ -4,7 +4,8 @@
 (rows, ...) -> (rows,) is a score too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -80,7 +81,8 @@ class ClassScore:
             NotFiniteError: the model returns NaN or infinity for an input.
         """
         check_batch("inputs", inputs)
-        with torch.no_grad():
+        check_pixels(self.module, "inputs", inputs)
+        with torch.no_grad(), _mismatch_explained(self.module, inputs):
             (logits,) = in_micro_batches(
                 lambda rows: (_logits(self.module(rows), len(rows)),),
                 inputs,
@@ -243,6 +245,29 @@ def as_score(score: object) -> Score:
     raise InputError(
         f"score must be a score such as cp.logit(...) or a callable, got {type(score).__name__}."
     )
+
+
+def check_pixels(scored: object, name: str, inputs: Tensor) -> None:
+    """Let a module that takes pixels check them; `scored` is the module, or a bound score that knows one."""
+    module = scored if isinstance(scored, nn.Module) else getattr(scored, "module", None)
+    check = getattr(module, "check_pixels", None)
+    if check is not None:
+        check(name, inputs)
+
+
+@contextmanager
+def _mismatch_explained(module: nn.Module, inputs: Tensor) -> Iterator[None]:
+    """Say so where a model fails on inputs of another type or device than its weights."""
+    try:
+        yield
+    except RuntimeError as error:
+        weights = next((p for p in module.parameters() if p.is_floating_point()), None)
+        if weights is None or (weights.dtype, weights.device) == (inputs.dtype, inputs.device):
+            raise
+        raise InputError(
+            f"inputs are {inputs.dtype} on {inputs.device}, but the model's weights are {weights.dtype} on {weights.device}; "
+            "use inputs.to(device, dtype) of the weights, or move the model."
+        ) from error
 
 
 def classes_of(bound: BoundScore) -> tuple[list[int] | None, tuple[str, ...] | None]:

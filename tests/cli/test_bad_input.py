@@ -186,7 +186,12 @@ def test_methods_say_what_their_values_claim_to_be(desk):
     assert entries["gradient"]["claim"] == "rate"
     assert entries["grad_cam"]["level"] == "layer"
     assert "1610.02391" in entries["grad_cam"]["reference"]
-    assert entries["smooth_grad"]["parameters"] == {"samples": 50, "noise": 0.15, "seed": 0}
+    assert entries["smooth_grad"]["parameters"] == {
+        "samples": 50,
+        "noise": 0.15,
+        "seed": 0,
+        "precision": None,
+    }
 
 
 def test_layers_say_where_the_model_can_be_cut(desk):

@@ -13,6 +13,7 @@ from counterpoint.errors import (
     ShapeError,
     UnknownNameError,
 )
+from networks import SmallNet, random_images
 
 BLACK = cp.baselines.Black()
 
@@ -319,3 +320,24 @@ def test_another_layer_after_an_intervention_has_the_inputs_target_again(images)
             torch.testing.assert_close(back.baseline_score, whole.baseline_score)
             torch.testing.assert_close(back.scores(back.start), whole.baseline_score)
             assert back.layer_baseline == "features of the baseline"
+
+
+def pixel_question(pixels, **options):
+    net = cp.Classifier(SmallNet(0), mean=(0.0, 0.0), std=(1.0, 1.0), size=6)
+    return cp.compare(cp.logit(net), pixels, **{"baseline": cp.baselines.Black(), **options})
+
+
+def test_pixels_of_a_classifier_must_lie_in_the_unit_interval():
+    pixels = random_images(0)
+    assert pixel_question(pixels).score.isfinite().all()
+    with pytest.raises(InputError, match=r"inputs must be pixels in \[0, 1\].* 0..255 become that"):
+        pixel_question(pixels * 255)
+    with pytest.raises(InputError, match="baseline must be pixels"):
+        pixel_question(pixels, baseline=cp.baselines.Constant(-1.0))
+    with pytest.raises(ShapeError, match="images"):
+        pixel_question(pixels[0])
+
+
+def test_inputs_of_another_type_than_the_weights_are_told_so():
+    with pytest.raises(InputError, match=r"inputs are torch.float32 .* weights are torch.float64"):
+        cp.compare(cp.logit(SmallNet(0)), random_images(0).float(), baseline=cp.baselines.Black())

@@ -15,7 +15,7 @@ ORDER = (
     "classifier scores activations state equality graph folding cutting cut "
     "evaluation layer_baseline "
     "attribution comparison visualisation metrics baselines methods data models store audit bench report "
-    "inspection places explain studio terminal arguments cli"
+    "places inspection explain studio terminal arguments cli"
 ).split()
 
 
