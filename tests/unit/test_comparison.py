@@ -341,3 +341,25 @@ def test_pixels_of_a_classifier_must_lie_in_the_unit_interval():
 def test_inputs_of_another_type_than_the_weights_are_told_so():
     with pytest.raises(InputError, match=r"inputs are torch.float32 .* weights are torch.float64"):
         cp.compare(cp.logit(SmallNet(0)), random_images(0).float(), baseline=cp.baselines.Black())
+
+
+def test_several_methods_at_several_layers_cost_less_than_one_by_one(net, images):
+    runs = {"first": 0, "last": 0}
+    net.relu.register_forward_hook(lambda *_: runs.__setitem__("first", runs["first"] + 1))
+    net.fc.register_forward_hook(lambda *_: runs.__setitem__("last", runs["last"] + 1))
+    methods = [cp.methods.Gradient(), cp.methods.HiResCAM(), cp.methods.Taylor()]
+    for layer in ("conv", "relu"):  # whether they can be cut is settled once, and not what is counted
+        cp.compare(cp.logit(net, 1), images, baseline=BLACK, layer=layer)
+    runs.update(first=0, last=0)
+    for comparison in cp.compare_layers(cp.logit(net, 1), images, ["conv", "relu"], baseline=BLACK):
+        for method in methods:
+            comparison.explain(method)
+    shared = dict(runs)
+    runs.update(first=0, last=0)
+    for layer in ("conv", "relu"):
+        for method in methods:
+            cp.compare(cp.logit(net, 1), images, baseline=BLACK, layer=layer).explain(method)
+    # f(x), f(x'); then at each layer one gradient for each method and the zero features of HiResCAM.
+    assert shared["last"] == 2 + 2 * 4
+    assert runs["last"] == 2 * (3 * 2 + 4)
+    assert shared["first"] < runs["first"] / 2
