@@ -7,8 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from counterpoint import baselines, methods, progress, quadrature
+    from counterpoint import baselines, methods, metrics, progress, quadrature
     from counterpoint.attribution import Attribution, load_attribution
+    from counterpoint.audit import audit_baselines, audit_rankings
     from counterpoint.classifier import Classifier
     from counterpoint.comparison import Comparison, compare, compare_layers
     from counterpoint.models import load_model
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("baselines", "methods", "progress", "quadrature")
+_MODULES = ("baselines", "methods", "metrics", "progress", "quadrature")
 _NAMES = {
     "Attribution": "attribution",
     "Classifier": "classifier",
     "Comparison": "comparison",
+    "audit_baselines": "audit",
+    "audit_rankings": "audit",
     "compare": "comparison",
     "compare_layers": "comparison",
     "contrast": "scores",
@@ -38,6 +41,8 @@ __all__ = [
     "Classifier",
     "Comparison",
     "__version__",
+    "audit_baselines",
+    "audit_rankings",
     "baselines",
     "compare",
     "compare_layers",
@@ -47,6 +52,7 @@ __all__ = [
     "log_odds",
     "logit",
     "methods",
+    "metrics",
     "plot",
     "probability",
     "progress",

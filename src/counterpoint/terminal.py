@@ -22,6 +22,7 @@ from rich.progress import (
 from counterpoint import progress
 
 if TYPE_CHECKING:
+    from counterpoint.auditing import Written
     from counterpoint.explain import Explained
 
 _SECONDS_BETWEEN_LINES = 30.0
@@ -94,6 +95,27 @@ def print_results(explained: "list[Explained]", *, out: Path, note: str, chosen_
     console.print(f"{count} {out}{os.sep}", markup=False, soft_wrap=True)
     for result in explained[:10]:
         console.print(f"  {result.figure}", markup=False, soft_wrap=True)
+
+
+def print_audit(written: "Written", out: Path) -> None:
+    """The main columns, what the audit says in words, and where the files are."""
+    from counterpoint.report.tables import plain_table
+
+    console = console_for_results()
+    # A terminal has room for some means; intervals and the rest stand in the file.
+    kept = [k for k, heading in enumerate(written.headings) if heading not in written.in_files_only]
+    short = [
+        [row[k].split(" (")[0] if k and "(" in row[k] and "to" in row[k] else row[k] for k in kept]
+        for row in written.rows
+    ]
+    console.print(
+        plain_table("Means; intervals are in the files", [written.headings[k] for k in kept], short)
+    )
+    for sentence in written.words:
+        console.print(f"- {sentence}", markup=False)
+    console.print(f"Table, figures and numbers in {out}{os.sep}", markup=False, soft_wrap=True)
+    for path in written.files:
+        console.print(f"  {path}", markup=False, soft_wrap=True)
 
 
 def print_json(data: Any) -> None:

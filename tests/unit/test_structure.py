@@ -14,8 +14,8 @@ ORDER = (
     "errors checks progress protocols spec files batching quadrature refinement layers images preprocessing "
     "classifier scores activations state equality graph folding cutting cut "
     "evaluation layer_baseline "
-    "attribution comparison visualisation metrics baselines methods data models store audit bench report "
-    "places inspection explain studio terminal arguments cli"
+    "attribution comparison visualisation metrics baselines methods data models store places audit bench report "
+    "inspection explain auditing studio terminal arguments cli"
 ).split()
 
 

@@ -1,0 +1,321 @@
+"""Which method is best, and does the answer survive another baseline? Areas of every method's map under every baseline, per image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from scipy.stats import kendalltau
+from torch import Tensor
+
+from counterpoint import progress, spec
+from counterpoint.audit.statistics import Resampling, interval, mean_over_images
+from counterpoint.classifier import Classifier, weights_hash
+from counterpoint.comparison import Comparison, compare
+from counterpoint.errors import InputError
+from counterpoint.metrics import RankStability, curves, rank_stability
+from counterpoint.places import default_map_layer
+from counterpoint.protocols import Baseline, Method
+from counterpoint.scores import logit, probability
+from counterpoint.spec import content_hash
+from counterpoint.store import Store, key_of
+
+Metric = Literal["deletion", "insertion", "relevance_gain"]
+METRICS: tuple[Metric, ...] = ("deletion", "insertion", "relevance_gain")
+"""All areas are turned so that higher is better: deletion areas with a minus."""
+
+_TOGETHER = 4
+_SPLITS = 200
+_COLUMNS = {
+    "image": "VARCHAR",
+    "position": "INTEGER",
+    "method": "VARCHAR",
+    "baseline": "VARCHAR",
+    "deletion": "DOUBLE",
+    "insertion": "DOUBLE",
+    "tied": "DOUBLE",
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method together with what it compares with."""
+
+    method: Method
+    against: Baseline
+
+    @property
+    def name(self) -> str:
+        """As in the tables."""
+        return f"{spec.describe(self.method).name} against {spec.describe(self.against).name}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RankingAudit:
+    """Areas of every contender under every evaluation baseline on every image; made by `audit_rankings`."""
+
+    contenders: tuple[str, ...]
+    baselines: tuple[str, ...]
+    images: tuple[str, ...]
+    areas: Mapping[Metric, Float[Tensor, "contenders baselines images"]]
+    """Higher is better in all of them."""
+    tied: Float[Tensor, "contenders images"]
+    """The share of pixels whose place in the order was drawn."""
+    resamples: int = 2000
+    seed: int = 0
+
+    @cached_property
+    def _resampling(self) -> Resampling:
+        return Resampling.of(len(self.images), resamples=self.resamples, seed=self.seed)
+
+    def table(self, metric: Metric) -> Float[Tensor, "contenders baselines"]:
+        """The mean area over images."""
+        return mean_over_images(self.areas[metric])
+
+    def stability(self, metric: Metric) -> RankStability:
+        """How far the rankings under different baselines agree."""
+        return rank_stability(self.table(metric), seed=self.seed)
+
+    def stability_interval(self, metric: Metric) -> tuple[float, float]:
+        """The 95 % bootstrap interval over images of the mean tau between baselines."""
+        tables = self._resampling.means(self.areas[metric])[:200]
+        low, high = interval(torch.tensor([_between(table) for table in tables.tolist()])).tolist()
+        return low, high
+
+    def ceiling(self, metric: Metric) -> tuple[float, tuple[float, float]]:
+        """The noise ceiling: mean tau between the rankings of two halves of the images under one baseline, its 95 % interval over splits.
+
+        Rankings under different baselines cannot be expected to agree better than that.
+        """
+        each = torch.tensor([_mean(within) for within, _ in self._splits(metric)], dtype=torch.float64)
+        low, high = interval(each).tolist()
+        return float(each.mean()), (low, high)
+
+    def dependence(self, metric: Metric) -> tuple[float, tuple[float, float]]:
+        """Tau within a baseline minus tau between baselines, both between halves of the images, and its 95 % interval over splits.
+
+        Above 0 throughout: the ranking depends on the baseline by more than chance.
+        """
+        each = torch.tensor(
+            [_mean(within) - _mean(between) for within, between in self._splits(metric)], dtype=torch.float64
+        )
+        low, high = interval(each).tolist()
+        return float(each.mean()), (low, high)
+
+    def _splits(self, metric: Metric) -> list[tuple[list[float], list[float]]]:
+        """For each random split into halves: taus within each baseline, and taus between different ones."""
+        areas, generator = self.areas[metric], torch.Generator().manual_seed(self.seed)
+        half, found = len(self.images) // 2, []
+        for _ in range(_SPLITS):
+            order = torch.randperm(len(self.images), generator=generator)
+            one, two = (
+                mean_over_images(areas[:, :, part]).T.tolist() for part in (order[:half], order[half:])
+            )
+            within = [_tau(one[b], two[b]) for b in range(len(one))]
+            between = [_tau(one[a], two[b]) for a in range(len(one)) for b in range(len(one)) if a != b]
+            found.append((within, between))
+        return found
+
+    def surviving(self, metric: Metric) -> list[tuple[str, str]]:
+        """(better, worse): pairs whose order holds under every baseline, each by a paired 95 % interval."""
+        means = self._resampling.means(self.areas[metric])  # (resamples, contenders, baselines)
+        found = []
+        for i, j in permutations(range(len(self.contenders)), 2):
+            low = interval(means[:, i] - means[:, j])[0]
+            if bool((low > 0).all()):
+                found.append((self.contenders[i], self.contenders[j]))
+        return found
+
+    def contradicted(self, metric: Metric) -> list[tuple[str, str, str, str]]:
+        """(one, other, baseline, another): `one` is better under `baseline` and `other` under `another`, both by a paired 95 % interval."""
+        means = self._resampling.means(self.areas[metric])
+        found = []
+        for i, j in permutations(range(len(self.contenders)), 2):
+            low, high = interval(means[:, i] - means[:, j])
+            wins, losses = (low > 0).nonzero().flatten().tolist(), (high < 0).nonzero().flatten().tolist()
+            if i < j and wins and losses:
+                found.append(
+                    (
+                        self.contenders[i],
+                        self.contenders[j],
+                        self.baselines[wins[0]],
+                        self.baselines[losses[0]],
+                    )
+                )
+        return found
+
+
+def audit_rankings(
+    classifier: Classifier,
+    images: Float[Tensor, "images channel height width"],
+    contenders: Sequence[Contender],
+    baselines: Sequence[Baseline],
+    *,
+    names: Sequence[str] | None = None,
+    layer: str | None = None,
+    steps: int = 10,
+    scored: Literal["probability", "logit"] = "probability",
+    resamples: int = 2000,
+    seed: int = 0,
+    folder: str | Path | None = None,
+) -> RankingAudit:
+    """Rank methods by insertion, deletion and relevance gain under every baseline, and ask what of it holds.
+
+    Forwards for each image: 1 + B + 2 B M (steps - 1) for B baselines and M contenders, and what the maps cost.
+
+    Args:
+        classifier: The model; each image's top class is explained by its logit.
+        images: Pixels in [0, 1].
+        contenders: Methods, each with what it compares with: the same method against several baselines shows whether an evaluation baseline
+            favours its own.
+        baselines: What removed pixels become in the evaluation.
+        names: What the images are called; numbers by default.
+        layer: Where methods for layers work; the model's default for maps if left out.
+        steps: Steps of each curve.
+        scored: What the curves follow.
+        resamples: Of the bootstrap over images.
+        seed: Of ties, the bootstrap and the splits.
+        folder: Keeps results as they come, so that a run that was stopped goes on where it was.
+
+    Raises:
+        InputError: fewer than 4 images, fewer than 2 contenders or baselines, or one twice; see `cp.metrics.curves` for the rest.
+        LayerError: the layer cannot be cut at.
+
+    Reference: Picard et al. 2025, arXiv:2512.11433 (rankings under several baselines); the ceiling, intervals and pairs are ours.
+    """
+    if len(images) < 4:
+        raise InputError(
+            f"images must be at least 4, so that there are halves to compare, got {len(images)}."
+        )
+    rivals = _distinct("contenders", [each.name for each in contenders])
+    labels = _distinct("baselines", [spec.describe(each).text for each in baselines])
+    known = [str(n) for n in (range(len(images)) if names is None else names)]
+    if len(known) != len(images) or len(set(known)) < len(known):
+        raise InputError(
+            f"names must be one for each of {len(images)} images, all different, got {len(known)}."
+        )
+    if layer is None and any(each.method.level == "layer" for each in contenders):
+        layer = default_map_layer(classifier.module, images[:1])
+    facts = {
+        "audit": "rankings 1",
+        "model": weights_hash(classifier.module),
+        "layer": layer or "input",
+        "steps": steps,
+        "scored": scored,
+        "seed": seed,
+    }
+    store = None if folder is None else Store(folder, facts, _COLUMNS)
+    rows = {} if store is None else {row["key"]: row for row in store.rows()}
+    fingerprints = [
+        [spec.describe(each.method).fingerprint, spec.describe(each.against).fingerprint]
+        for each in contenders
+    ]
+    keys = [
+        [
+            [
+                key_of(
+                    {**facts, "image": picture, "method": method, "baseline": spec.describe(b).fingerprint}
+                )
+                for b in baselines
+            ]
+            for method in fingerprints
+        ]
+        for picture in (content_hash(image) for image in images)
+    ]
+    lacking = [i for i in range(len(images)) if any(k not in rows for row in keys[i] for k in row)]
+    groups = [lacking[k : k + _TOGETHER] for k in range(0, len(lacking), _TOGETHER)]
+    for k, group in enumerate(groups):
+        with progress.stage(k, k + 1, len(groups), f"image {group[0] + 1} of {len(images)}"):
+            found = _answered(classifier, images[group], contenders, baselines, layer, steps, scored, seed)
+        fresh = [
+            {
+                "key": keys[i][m][b],
+                "image": known[i],
+                "position": i,
+                "method": rival,
+                "baseline": label,
+                **{name: float(found[name][m, b, n]) for name in ("deletion", "insertion", "tied")},
+            }
+            for n, i in enumerate(group)
+            for m, rival in enumerate(rivals)
+            for b, label in enumerate(labels)
+        ]
+        rows.update({row["key"]: row for row in fresh})
+        if store is not None:
+            store.add(fresh)
+
+    def gathered(name: str) -> Tensor:
+        numbers = [
+            [[rows[keys[i][m][b]][name] for i in range(len(images))] for b in range(len(labels))]
+            for m in range(len(rivals))
+        ]
+        return torch.tensor(numbers, dtype=torch.float64)
+
+    deletion, insertion = gathered("deletion"), gathered("insertion")
+    return RankingAudit(
+        contenders=tuple(rivals),
+        baselines=tuple(labels),
+        images=tuple(known),
+        areas={"deletion": -deletion, "insertion": insertion, "relevance_gain": insertion - deletion},
+        tied=gathered("tied")[:, 0],
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def _answered(
+    classifier: Classifier,
+    images: Tensor,
+    contenders: Sequence[Contender],
+    baselines: Sequence[Baseline],
+    layer: str | None,
+    steps: int,
+    scored: Literal["probability", "logit"],
+    seed: int,
+) -> dict[str, Float[Tensor, "contenders baselines images"]]:
+    """Areas, and the share of ties, of a few images."""
+    asked: dict[str, Comparison] = {}
+    saliencies: dict[str, Tensor] = {}
+    for k, each in enumerate(contenders):
+        with progress.stage(k, k + 1, 2 * len(contenders), each.name):
+            against = spec.describe(each.against).text
+            if against not in asked:  # one comparison for all methods that share a baseline
+                asked[against] = compare(logit(classifier), images, baseline=each.against)
+            comparison = (
+                asked[against].at(layer or "input") if each.method.level == "layer" else asked[against]
+            )
+            saliencies[each.name] = comparison.explain(each.method).heatmap()
+    score = (probability if scored == "probability" else logit)(classifier)
+    with progress.stage(len(contenders), 2 * len(contenders), 2 * len(contenders), "curves"):
+        table = curves(score, images, saliencies, list(baselines), steps=steps, seed=seed)
+    found = {kind: table.areas(kind).transpose(0, 1) for kind in ("deletion", "insertion")}
+    tied = torch.stack(
+        [table.curve("deletion", baseline=baselines[0], saliency=name).tied for name in saliencies]
+    )
+    found["tied"] = tied.unsqueeze(1).expand_as(found["deletion"])
+    return found
+
+
+def _distinct(what: str, names: list[str]) -> list[str]:
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise InputError(f"{what} must be at least 2 different ones, got {', '.join(names) or 'none'}.")
+    return names
+
+
+def _tau(one: Sequence[float], two: Sequence[float]) -> float:
+    return float(kendalltau(one, two, variant="b").statistic)
+
+
+def _between(table: Sequence[Sequence[float]]) -> float:
+    """Mean tau over all pairs of columns."""
+    columns = list(zip(*table, strict=True))
+    return _mean([_tau(columns[a], columns[b]) for a in range(len(columns)) for b in range(a)])
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    known = [number for number in numbers if number == number]
+    return sum(known) / len(known) if known else float("nan")
