@@ -151,6 +151,13 @@ def test_drops_that_are_rounding_correlate_with_nothing():
     assert CORRELATIONS["mu_fidelity"](noise, images.float(), shares.float()).isnan().all()
 
 
+def test_very_small_maps_correlate_like_others():
+    score, images, _ = additive()
+    found = metrics.removals(score, images, baseline=GREY, sets=SQUARES)
+    for correlation in (found.pearson, found.spearman):
+        torch.testing.assert_close(correlation(1e-200 * random_map()), correlation(random_map()))
+
+
 def test_equal_sums_share_their_rank_although_they_are_rounded_differently():
     # 0.1 and 0.2 at every second pixel: sums of equal numbers of each are equal, but not to the last bit.
     score, images, _ = additive()
@@ -296,6 +303,16 @@ def test_max_sensitivity_of_known_maps():
     assert (
         metrics.max_sensitivity(product, images, samples=40) >= metrics.max_sensitivity(product, images)
     ).all()
+
+
+def test_changes_go_both_ways_up_to_the_radius_and_are_the_same_for_all_images():
+    seen = []
+    metrics.max_sensitivity(lambda x: seen.append(x) or x, random_images(4), radius=0.1, samples=20)
+    changes = torch.stack(seen[1:]) - seen[0]
+    assert -0.1 <= changes.min() < -0.099
+    assert 0.099 < changes.max() <= 0.1
+    assert changes.mean().abs() < 0.01
+    torch.testing.assert_close(changes[:, 0], changes[:, 1])
 
 
 def test_max_sensitivity_takes_attributions_and_leaves_a_map_of_zeros_undefined():

@@ -26,3 +26,8 @@ def test_each_baseline_certifies_its_own_winner(columns, baseline):
     assert min(column, key=column.get) == WINNERS[baseline]
     runner_up = sorted(column.values())[1]
     assert runner_up > column[WINNERS[baseline]]
+
+
+def test_the_page_has_the_examples_table():
+    page = Path(__file__).parents[2] / "docs" / "audit.md"
+    assert EXAMPLE["table"]() in page.read_text()

@@ -1,6 +1,7 @@
 """Which baseline for this model and these images, and which conclusions survive another one?"""
 
 from counterpoint.audit.baselines import MEASURES, REMOVALS, BaselineAudit, Measure, audit_baselines
+from counterpoint.audit.evidence import EvidenceAudit, audit_evidence
 from counterpoint.audit.rankings import METRICS, Contender, RankingAudit, audit_rankings
 
 __all__ = [
@@ -9,8 +10,10 @@ __all__ = [
     "REMOVALS",
     "BaselineAudit",
     "Contender",
+    "EvidenceAudit",
     "Measure",
     "RankingAudit",
     "audit_baselines",
+    "audit_evidence",
     "audit_rankings",
 ]

@@ -183,9 +183,6 @@ def _share_of_largest(
 
 
 def _within(inside: Masks, tolerance: float) -> Masks:
-    """The pixels at most so far from the mask."""
-    away = [
-        distance_transform_edt(~mask) if mask.any() else np.full(mask.shape, np.inf)
-        for mask in inside.cpu().numpy()
-    ]
+    """The pixels at most so far from the mask; meaningless for an empty one, which is undefined anyway."""
+    away = [distance_transform_edt(~mask) for mask in inside.cpu().numpy()]
     return torch.from_numpy(np.stack(away) <= tolerance).to(inside.device)

@@ -23,6 +23,7 @@ from counterpoint.report.wording import (
     number,
     parameters_text,
     percent,
+    runs_text,
     telling,
     unusual,
 )
@@ -247,7 +248,12 @@ def _facts(fact: dict[str, Any]) -> tuple[Fact, ...]:
             ("error", error, large),
         ]
         if relative is None:
-            facts.append(("relative error", "target too small", True))
+            reason = (
+                "target too small"
+                if fact["attribution_target"] is not None
+                else "the baseline only fills: no f(x')"
+            )
+            facts.append(("relative error", reason, True))
         if fact["own_target"] is not None:
             facts.append((f"target against {fact['reference']}", number(fact["own_target"]), False))
             tiny = abs(fact["own_error"] or 0.0) <= 1e-6 * abs(fact["own_target"] or 0.0)
@@ -263,9 +269,10 @@ def _facts(fact: dict[str, Any]) -> tuple[Fact, ...]:
         facts.append(
             ("error of the map, estimated", f"≈ {percent(fact['value_error'])}", fact["value_error"] > 0.2)
         )
-    facts.append(("gradients used", str(fact["cost"]["gradients"]), False))
+    facts.append(("runs of the model", runs_text(fact["cost"]), False))
     if fact["converged"] is not None:
-        asked = fact["method"]["parameters"].get("tolerance")
+        given = fact["method"]["parameters"]
+        asked = given.get("tolerance", given.get("precision"))
         name = "precision asked for" + (f" ({percent(asked)})" if isinstance(asked, float) else "")
         facts.append((name, "reached" if fact["converged"] else "NOT reached", not fact["converged"]))
     return tuple(facts)

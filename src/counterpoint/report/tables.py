@@ -23,7 +23,7 @@ def results_table(cards: Sequence[Mapping[str, Any]], width: int) -> Table:
     if not several:
         names = [row[:3] for row in names]
     headings = ["photograph", "class", "baseline", "method"][: len(names[0])]
-    figures = ["f(x)", "f(x')", "target", "result", "error", "value\nerror", "gradi-\nents"]
+    figures = ["f(x)", "f(x')", "target", "result", "error", "value\nerror", "gradi-\nents", "for-\nwards"]
     room = width - 2 - _total(figures, numbers)  # 2: the edges
     if room < _LEAST_NAME * len(headings):
         figures, numbers = figures[2:], [row[2:] for row in numbers]
@@ -100,6 +100,7 @@ def _numbers(explanation: Mapping[str, Any]) -> list[str]:
         f"{error} !" if explanation["converged"] is False else error,
         percent(explanation["value_error"]),
         str(explanation["cost"]["gradients"]),
+        str(explanation["cost"]["forwards"]),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 from counterpoint import spec
 from counterpoint.errors import CounterpointError
@@ -41,6 +42,12 @@ def percent(share: float | None) -> str:
     if 0 < share < 5e-5:
         return "<0.01 %"
     return f"{number(100 * share, 2) if share < 1 else number(float(round(100 * share)), 6)} %"
+
+
+def runs_text(cost: Mapping[str, int]) -> str:
+    """What an explanation cost: "57 gradients, 2 forwards"."""
+    parts = [f"{cost[kind]} {kind}" for kind in ("gradients", "forwards") if cost[kind]]
+    return ", ".join(parts) or "none"
 
 
 def name_text(description: Description) -> str:

@@ -1,0 +1,116 @@
+"""What the score loses when one part of the image is removed."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from counterpoint import progress
+from counterpoint.checks import check_images, check_range
+from counterpoint.comparison import Comparison
+from counterpoint.errors import InputError
+from counterpoint.methods.coalitions import games, masked_scores, on_channels
+from counterpoint.methods.regions import Grid, Regions
+from counterpoint.protocols import Claim, Level, Outcome
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """What the score loses when a window of the image is removed, for windows that slide over it.
+
+    Formula: m(p) = mean over windows w that hold p of (f(x) - f(x without w)) / |w|, |w| the window's pixels within the image
+
+    Values: (batch, channel, height, width), signed, in units of the score; marginal effects read as shares, a window's spread evenly
+    over its pixels and the channels. The error is what interactions leave unexplained: 0 where the score is a sum over pixels and
+    `stride` divides `size`. Windows begin outside the image, so that pixels at its edges are removed as often as the others.
+
+    Parameters:
+        size: Side of the square window in pixels.
+        stride: From one window to the next, at most `size`.
+
+    Raises:
+        ShapeError: the inputs are no images.
+
+    Reference: Zeiler and Fergus 2013, arXiv:1311.2901.
+    """
+
+    size: int = 28
+    stride: int = 14
+    claim: ClassVar[Claim] = "shares"
+    level: ClassVar[Level] = "input"
+    version: ClassVar[int] = 1
+    fills: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_range("size", self.size, 1)
+        check_range("stride", self.stride, 1)
+        if self.stride > self.size:
+            raise InputError(
+                f"stride must be at most size, or pixels between windows are never removed; got size {self.size}, stride {self.stride}."
+            )
+
+    def __call__(self, comparison: Comparison) -> Outcome:
+        """One forward for each window, of all images."""
+        check_images("inputs", comparison.inputs)
+        rows, columns = (self._windows(side) for side in comparison.inputs.shape[2:])
+        count = len(rows) * len(columns)
+
+        def without(numbers: range, image: Int[Tensor, " rows"]) -> Tensor:
+            number = torch.tensor(numbers)
+            removed = rows[number // len(columns), :, None] & columns[number % len(columns), None, :]
+            return comparison.filled(removed.to(image.device), image)
+
+        scores = masked_scores(comparison, without, count, "occlusion")
+        effects = comparison.score.cpu().double()[:, None] - scores
+        pixels = rows.sum(1)[:, None] * columns.sum(1)
+        each = effects.view(-1, len(rows), len(columns)) / pixels
+        inside_rows, inside_columns = rows.double(), columns.double()
+        # Row by row and column by column: windows are products of the two.
+        sums = inside_rows.T @ each @ inside_columns
+        maps = sums / (inside_rows.sum(0)[:, None] * inside_columns.sum(0))
+        values = on_channels(maps.to(comparison.inputs.device), comparison)
+        return Outcome(values=values, stages={"one_step": values.flatten(1).sum(1)})
+
+    def _windows(self, side: int) -> Bool[Tensor, "windows side"]:
+        """Along one side of the image, which pixels each window holds."""
+        first = torch.arange(self.stride - self.size, side, self.stride)[:, None]
+        pixel = torch.arange(side)
+        return (first <= pixel) & (pixel < first + self.size)
+
+
+@dataclass(frozen=True)
+class FeatureAblation:
+    """What the score loses when one region of the image is removed, for each region.
+
+    Formula: share of region r = f(x) - f(x without r)
+
+    Values: (batch, channel, height, width), signed, in units of the score; marginal effects read as shares, a region's spread evenly
+    over its pixels and the channels. The error is what interactions between regions leave unexplained.
+
+    Parameters:
+        regions: `grid(7)`, `patches(16)` or `superpixels(50)`.
+
+    Raises:
+        ShapeError: the inputs are no images.
+
+    Reference: the leave-one-out effect; Zeiler and Fergus 2013, arXiv:1311.2901, for regions of any shape.
+    """
+
+    regions: Regions = Grid(7)  # noqa: RUF009 (frozen)
+    claim: ClassVar[Claim] = "shares"
+    level: ClassVar[Level] = "input"
+    version: ClassVar[int] = 1
+    fills: ClassVar[bool] = True
+
+    def __call__(self, comparison: Comparison) -> Outcome:
+        """One forward for each region."""
+        maps = []
+        every = games(comparison, self.regions)
+        for i, game in enumerate(every):
+            with progress.stage(i, i + 1, len(every), "feature_ablation"):
+                scores = game(~torch.eye(game.regions, dtype=torch.bool))
+            maps.append(game.spread(comparison.score[i].cpu().double() - scores))
+        values = on_channels(torch.stack(maps), comparison)
+        return Outcome(values=values, stages={"one_step": values.flatten(1).sum(1)})
