@@ -3,7 +3,7 @@
 One round trip serves the command line (`blur:sigma=20`), cards, saved attributions, spec files and task keys.
 
 Text form: `name` or `name:parameter=value,parameter=value`. A value is a number, true, false, none, a word, a tuple `(0.1,0.2,0.3)`, or an
-object in call form, `gauss_legendre(32)`.
+object in call form, `gauss_legendre(32)`, `superpixels(50)`.
 """
 
 import dataclasses
@@ -21,13 +21,14 @@ from torch import Tensor
 
 from counterpoint.errors import CounterpointError, InputError, UnknownNameError
 
-Kind = Literal["baseline", "method", "rule"]
+Kind = Literal["baseline", "method", "rule", "regions"]
 
 # Found when first asked for, by name: this module stands above the ones that it names.
 _REGISTRIES: dict[Kind, str] = {
     "baseline": "counterpoint.baselines:BASELINES",
     "method": "counterpoint.methods:METHODS",
     "rule": "counterpoint.quadrature:RULES",
+    "regions": "counterpoint.methods:REGIONS",
 }
 
 
@@ -70,7 +71,7 @@ def registry(kind: Kind) -> dict[str, Callable[..., Any]]:
 
 
 def describe(thing: object) -> Description:
-    """Describe a baseline, a method or a rule.
+    """Describe a baseline, a method, or an object that is a parameter of one: a rule, regions.
 
     Raises:
         InputError: not a dataclass, or a parameter that has no plain form.
@@ -91,7 +92,7 @@ def build(kind: Kind, text: str | Description | Mapping[str, Any]) -> Any:
     """Make the object that a text or a description stands for.
 
     Args:
-        kind: Which registry to look in: "baseline", "method" or "rule".
+        kind: Which registry to look in: "baseline", "method", "rule" or "regions".
         text: `blur:sigma=20`, a Description, or its `as_dict()`.
 
     Raises:
@@ -251,11 +252,17 @@ def _converted(value: Any, hint: Any, argument: str) -> Any:
         elif option in (int, bool, str):
             if type(value) is option:
                 return value
-        elif isinstance(value, Mapping) and "name" in value:  # an object in call form: a rule
-            return _make("rule", value["name"], value.get("positional", []), dict(value["parameters"]))
-        elif isinstance(value, str) and value in registry("rule"):
-            return _make("rule", value, [], {})
+        elif kind := _kind_of(option):
+            if isinstance(value, Mapping) and "name" in value:  # an object in call form
+                return _make(kind, value["name"], value.get("positional", []), dict(value["parameters"]))
+            if isinstance(value, str) and value in registry(kind):
+                return _make(kind, value, [], {})
     raise InputError(f"{argument} must be {_hint_text(options)}, got {value!r}.")
+
+
+def _kind_of(option: Any) -> Kind | None:
+    """The registry that holds a class."""
+    return next((kind for kind in _REGISTRIES if option in registry(kind).values()), None)
 
 
 def _hint_text(options: tuple[Any, ...]) -> str:

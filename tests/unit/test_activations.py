@@ -103,11 +103,15 @@ def test_all_ends_with_the_block_even_after_an_exception_and_other_threads_are_l
     x, weights = points(), points(1)
     expected = gradient_of(F.relu, x, weights)[1]
     elsewhere = []
-    with pytest.raises(KeyError), Rectified("guided"):
+
+    def in_a_thread_and_then_raise():
         thread = threading.Thread(target=lambda: elsewhere.append(gradient_of(F.relu, x, weights)[1]))
         thread.start()
         thread.join()
         raise KeyError
+
+    with pytest.raises(KeyError), Rectified("guided"):
+        in_a_thread_and_then_raise()
     assert torch.equal(elsewhere[0], expected)
     assert torch.equal(gradient_of(F.relu, x, weights)[1], expected)
     assert not torch.equal(expected, weights.relu() * (x > 0))

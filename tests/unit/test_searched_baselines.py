@@ -57,6 +57,21 @@ def test_at_the_boundary_the_class_ties_with_the_best_other_and_the_image_keeps_
     assert (start[:, 0] - start[:, 1] > 0.05).all()
 
 
+def test_pixels_that_cannot_go_further_are_left_out_of_the_way():
+    net, inputs = two_classes(), images(1)
+    normal = (net.weight[0] - net.weight[1]).detach().view_as(inputs)
+    stuck = torch.arange(72).view_as(inputs) % 6 == 0
+    inputs[stuck] = (
+        normal[stuck] < 0
+    ).double()  # black or white already, where down the margin is out of [0, 1]
+    free = normal.masked_fill(stuck, 0.0)
+    margin = ((inputs - 0.5) * normal).sum()
+    inputs += (2.0 - margin) * free / free.square().sum()  # class 0 leads by 2
+    baseline = baselines.Boundary(step=1.0, steps=1, bisections=40)
+    found = cp.compare(cp.logit(net, 0), inputs, baseline=baseline).baseline_inputs
+    torch.testing.assert_close(found, inputs - 2.0 * free / free.square().sum(), rtol=0, atol=1e-9)
+
+
 def test_small_steps_find_a_nearer_boundary_than_one_long_one():
     net, inputs = SmallNet(12, "smooth"), random_images(0, 4)
     near, far = (

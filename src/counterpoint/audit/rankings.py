@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from scipy.stats import kendalltau
 from torch import Tensor
 
 from counterpoint import progress, spec
@@ -82,8 +81,8 @@ class RankingAudit:
 
     def stability_interval(self, metric: Metric) -> tuple[float, float]:
         """The 95 % bootstrap interval over images of the mean tau between baselines."""
-        tables = self._resampling.means(self.areas[metric])[:200]
-        low, high = interval(torch.tensor([_between(table) for table in tables.tolist()])).tolist()
+        tables = self._resampling.means(self.areas[metric])
+        low, high = interval(_between(_taus(tables, tables))).tolist()
         return low, high
 
     def ceiling(self, metric: Metric) -> tuple[float, tuple[float, float]]:
@@ -91,7 +90,7 @@ class RankingAudit:
 
         Rankings under different baselines cannot be expected to agree better than that.
         """
-        each = torch.tensor([_mean(within) for within, _ in self._splits(metric)], dtype=torch.float64)
+        each = _within(self._splits(metric))
         low, high = interval(each).tolist()
         return float(each.mean()), (low, high)
 
@@ -100,25 +99,21 @@ class RankingAudit:
 
         Above 0 throughout: the ranking depends on the baseline by more than chance.
         """
-        each = torch.tensor(
-            [_mean(within) - _mean(between) for within, between in self._splits(metric)], dtype=torch.float64
-        )
+        taus = self._splits(metric)
+        each = _within(taus) - _between(taus)
         low, high = interval(each).tolist()
         return float(each.mean()), (low, high)
 
-    def _splits(self, metric: Metric) -> list[tuple[list[float], list[float]]]:
-        """For each random split into halves: taus within each baseline, and taus between different ones."""
-        areas, generator = self.areas[metric], torch.Generator().manual_seed(self.seed)
-        half, found = len(self.images) // 2, []
-        for _ in range(_SPLITS):
-            order = torch.randperm(len(self.images), generator=generator)
-            one, two = (
-                mean_over_images(areas[:, :, part]).T.tolist() for part in (order[:half], order[half:])
-            )
-            within = [_tau(one[b], two[b]) for b in range(len(one))]
-            between = [_tau(one[a], two[b]) for a in range(len(one)) for b in range(len(one)) if a != b]
-            found.append((within, between))
-        return found
+    def _splits(self, metric: Metric) -> Float[Tensor, "splits baselines baselines"]:
+        """Taus between the rankings of two random halves of the images, one for each baseline on either side."""
+        generator = torch.Generator().manual_seed(self.seed)
+        half, images = len(self.images) // 2, len(self.images)
+        order = torch.stack([torch.randperm(images, generator=generator) for _ in range(_SPLITS)])
+        weights = torch.zeros(2, _SPLITS, images, dtype=torch.float64)
+        weights[0].scatter_(1, order[:, :half], 1 / half)
+        weights[1].scatter_(1, order[:, half:], 1 / (images - half))
+        one, two = torch.einsum("hsi,mbi->hsmb", weights, self.areas[metric].double())
+        return _taus(one, two)
 
     def surviving(self, metric: Metric) -> list[tuple[str, str]]:
         """(better, worse): pairs whose order holds under every baseline, each by a paired 95 % interval."""
@@ -306,16 +301,26 @@ def _distinct(what: str, names: list[str]) -> list[str]:
     return names
 
 
-def _tau(one: Sequence[float], two: Sequence[float]) -> float:
-    return float(kendalltau(one, two, variant="b").statistic)
+def _taus(
+    one: Float[Tensor, "*some methods baselines"], two: Float[Tensor, "*some methods others"]
+) -> Float[Tensor, "*some baselines others"]:
+    """Kendall's tau-b of every column of one table with every column of the other; NaN where all methods are tied in one of them.
+
+    It is the cosine between the signs of all differences.
+    """
+    first, second = ((each.unsqueeze(-2) - each.unsqueeze(-3)).sign().flatten(-3, -2) for each in (one, two))
+    sizes = first.norm(dim=-2).unsqueeze(-1) * second.norm(dim=-2).unsqueeze(-2)
+    cosines: Tensor = first.transpose(-1, -2) @ second / sizes
+    return cosines
 
 
-def _between(table: Sequence[Sequence[float]]) -> float:
-    """Mean tau over all pairs of columns."""
-    columns = list(zip(*table, strict=True))
-    return _mean([_tau(columns[a], columns[b]) for a in range(len(columns)) for b in range(a)])
+def _within(taus: Float[Tensor, "*some baselines baselines"]) -> Float[Tensor, "*some"]:
+    """The mean over baselines of tau with themselves."""
+    own: Tensor = taus.diagonal(dim1=-2, dim2=-1).nanmean(-1)
+    return own
 
 
-def _mean(numbers: Sequence[float]) -> float:
-    known = [number for number in numbers if number == number]
-    return sum(known) / len(known) if known else float("nan")
+def _between(taus: Float[Tensor, "*some baselines baselines"]) -> Float[Tensor, "*some"]:
+    """The mean over pairs of different baselines."""
+    same = torch.eye(taus.shape[-1], dtype=torch.bool)
+    return taus.masked_fill(same, torch.nan).flatten(-2).nanmean(-1)

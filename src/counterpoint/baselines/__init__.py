@@ -3,8 +3,14 @@
 from collections.abc import Callable
 
 from counterpoint.baselines.blurred import Blur
+from counterpoint.baselines.boundary import Boundary
 from counterpoint.baselines.constant import Black, Constant, Grey, Mean, Median, RandomColor, White, Zero
+from counterpoint.baselines.entropy import MaximumEntropy
+from counterpoint.baselines.imputed import ROAD, NeighbourMean
+from counterpoint.baselines.local import LocalMean, LocalPermutation
 from counterpoint.baselines.noise import Normal, Uniform
+from counterpoint.baselines.sampled import Nearest, Samples
+from counterpoint.baselines.scrambled import Permutation, ScrambleAmplitude, ScramblePhase
 from counterpoint.protocols import Baseline
 
 BASELINES: dict[str, Callable[..., Baseline]] = {
@@ -19,19 +25,41 @@ BASELINES: dict[str, Callable[..., Baseline]] = {
     "blur": Blur,
     "uniform": Uniform,
     "normal": Normal,
+    "permutation": Permutation,
+    "local_mean": LocalMean,
+    "local_permutation": LocalPermutation,
+    "scramble_phase": ScramblePhase,
+    "scramble_amplitude": ScrambleAmplitude,
+    "nearest": Nearest,
+    "samples": Samples,
+    "boundary": Boundary,
+    "maximum_entropy": MaximumEntropy,
+    "road": ROAD,
+    "neighbour_mean": NeighbourMean,
 }
 
 __all__ = [
     "BASELINES",
+    "ROAD",
     "Baseline",
     "Black",
     "Blur",
+    "Boundary",
     "Constant",
     "Grey",
+    "LocalMean",
+    "LocalPermutation",
+    "MaximumEntropy",
     "Mean",
     "Median",
+    "Nearest",
+    "NeighbourMean",
     "Normal",
+    "Permutation",
     "RandomColor",
+    "Samples",
+    "ScrambleAmplitude",
+    "ScramblePhase",
     "Uniform",
     "White",
     "Zero",
