@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from counterpoint.errors import InputError
+
 if TYPE_CHECKING:
     from counterpoint.comparison import Comparison
 
@@ -90,6 +92,11 @@ class Baseline(Protocol):
         """How many baselines there are per input; above 1, `__call__` returns (draws, batch, *input)."""
         return 1
 
+    @property
+    def without_image(self) -> str:
+        """Why `__call__` has no image to give, in words; empty where it has one."""
+        return "it only fills removed pixels" if self.fill_only else ""
+
     def __call__(self, inputs: Float[Tensor, "batch *input"]) -> Float[Tensor, "..."]:
         """The baseline of each input, of the shape, type and device of `inputs`."""
         ...
@@ -101,7 +108,13 @@ class Baseline(Protocol):
     def fill(
         self, inputs: Float[Tensor, "batch channel height width"], removed: Bool[Tensor, "batch height width"]
     ) -> Float[Tensor, "batch channel height width"]:
-        """The inputs with their removed pixels (True) replaced, by default with the baseline's."""
+        """The inputs with their removed pixels (True) replaced, by default with the baseline's.
+
+        Raises:
+            InputError: several draws.
+        """
+        if self.draws > 1:
+            raise InputError(f"removed pixels become one baseline, but {self!r} has {self.draws} draws.")
         return self(inputs).where(removed.unsqueeze(1), inputs)
 
 

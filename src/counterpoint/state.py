@@ -31,4 +31,5 @@ def left_as_found(module: nn.Module) -> Iterator[None]:
                 vars(part).update(found)
         with torch.no_grad():
             for buffer, found_buffer in buffers:
-                buffer.copy_(found_buffer)
+                if not torch.equal(buffer, found_buffer):  # an expanded buffer cannot be written to
+                    buffer.copy_(found_buffer)

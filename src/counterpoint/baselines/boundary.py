@@ -50,6 +50,11 @@ class Boundary(Baseline):
         check_range("steps", self.steps, 1)
         check_range("bisections", self.bisections, 0)
 
+    @property
+    def without_image(self) -> str:
+        """Before `prepare` there is none."""
+        return "" if self.found is not None else "it is sought with the model, and its image was not saved"
+
     def __call__(self, inputs: Images) -> Images:
         """The point found for each of these inputs.
 

@@ -57,6 +57,11 @@ class MaximumEntropy(Baseline):
         check_range("steps", self.steps, 1)
         check_range("tolerance", self.tolerance, 0.0, 1.0)
 
+    @property
+    def without_image(self) -> str:
+        """Before `prepare` there is none."""
+        return "" if self.found is not None else "it is sought with the model, and its image was not saved"
+
     def __call__(self, inputs: Images) -> Images:
         """The image found for each of these inputs.
 

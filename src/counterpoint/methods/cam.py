@@ -50,9 +50,9 @@ class GradCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, and one forward of zero features."""
-        gradient = _gradient(comparison)
+        gradient = layer_gradient(comparison)
         weights = gradient.mean((2, 3), keepdim=True)
-        return _weighted(comparison, gradient, weights, self.reference, relu=self.relu)
+        return weighted_outcome(comparison, gradient, weights, self.reference, relu=self.relu)
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class HiResCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, and one forward of zero features."""
-        gradient = _gradient(comparison)
-        return _weighted(comparison, gradient, gradient, self.reference, relu=False)
+        gradient = layer_gradient(comparison)
+        return weighted_outcome(comparison, gradient, gradient, self.reference, relu=False)
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ class LayerCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, and one forward of zero features."""
-        gradient = _gradient(comparison)
-        outcome = _weighted(comparison, gradient, gradient.relu(), self.reference, relu=False)
+        gradient = layer_gradient(comparison)
+        outcome = weighted_outcome(comparison, gradient, gradient.relu(), self.reference, relu=False)
         if self.gamma is None:
             return outcome
         places = outcome.values.sum(1, keepdim=True)
@@ -162,9 +162,9 @@ class ODAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, and one forward of zero features."""
-        gradient = _gradient(comparison)
+        gradient = layer_gradient(comparison)
         weights = gradient if self.sigma is None else _smoothed(gradient, self.sigma)
-        return _weighted(comparison, gradient, weights, self.reference, relu=True)
+        return weighted_outcome(comparison, gradient, weights, self.reference, relu=True)
 
 
 def DifferenceMap() -> GradCAM:
@@ -208,18 +208,19 @@ class IntegratedGradCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """`steps` gradients and runs of the part before the layer for each image."""
-        _check_places(comparison)
+        check_places(comparison)
         comparison.check_induced_path("IntegratedGradCAM")
         x, b = comparison.inputs, comparison.baseline_inputs
         values = torch.zeros_like(exact(comparison.end))
         for k in range(self.steps):
             features = comparison.features(b + (k + 0.5) / self.steps * (x - b))
             weights = exact(comparison.gradients(features)).mean((2, 3), keepdim=True)
-            values += _positive(weights * (exact(features) - exact(comparison.start))) / self.steps
+            values += positive_places(weights * (exact(features) - exact(comparison.start))) / self.steps
         return Outcome(values=values)
 
 
-def _check_places(comparison: Comparison) -> None:
+def check_places(comparison: Comparison) -> None:
+    """Raise LayerError unless the layer's features are (batch, channel, height, width)."""
     if comparison.end.ndim != 4:
         raise LayerError(
             f"class activation maps need features (batch, channel, height, width), but layer '{comparison.layer}' "
@@ -227,17 +228,18 @@ def _check_places(comparison: Comparison) -> None:
         )
 
 
-def _gradient(comparison: Comparison) -> Features:
-    _check_places(comparison)
+def layer_gradient(comparison: Comparison) -> Features:
+    """The gradient at the features of the inputs, which must have channels and places."""
+    check_places(comparison)
     return exact(comparison.gradients(comparison.end))
 
 
-def _positive(values: Features) -> Features:
+def positive_places(values: Features) -> Features:
     """Places whose channel sum is negative dropped, for all channels: the channel sum is then ReLU of the map."""
     return values * (values.sum(1, keepdim=True) > 0)
 
 
-def _weighted(
+def weighted_outcome(
     comparison: Comparison, gradient: Features, weights: Tensor, reference: Reference, *, relu: bool
 ) -> Outcome:
     """weights * (A - reference), with the sum of the values after each step that costs accuracy."""
@@ -250,7 +252,7 @@ def _weighted(
     values = weights * difference
     stages = {"one_step": gradient * difference, "operator": values}
     if relu:
-        stages["display"] = values = _positive(values)
+        stages["display"] = values = positive_places(values)
     return Outcome(
         values=values,
         reference="zero features" if reference == "zeros" else None,

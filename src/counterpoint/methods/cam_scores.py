@@ -13,7 +13,7 @@ from counterpoint import progress
 from counterpoint.checks import check_images
 from counterpoint.comparison import Comparison
 from counterpoint.methods.arithmetic import exact
-from counterpoint.methods.cam import Reference, _check_places, _positive
+from counterpoint.methods.cam import Reference, check_places, positive_places
 from counterpoint.protocols import Claim, Level, Outcome
 
 
@@ -49,7 +49,7 @@ class ScoreCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One forward of the whole model for each image and channel."""
-        _check_places(comparison)
+        check_places(comparison)
         check_images("inputs", comparison.inputs)
         features = exact(comparison.end)
         varied = features.amax((2, 3)) > features.amin((2, 3))
@@ -64,7 +64,7 @@ class ScoreCAM:
             weights = increase.masked_fill(~varied, -torch.inf).softmax(1).where(varied, 0.0)
         values = weights[:, :, None, None] * features
         return Outcome(
-            values=_positive(values) if self.relu else values, extras={"left_out": (~varied).sum(1)}
+            values=positive_places(values) if self.relu else values, extras={"left_out": (~varied).sum(1)}
         )
 
 
@@ -95,7 +95,7 @@ class AblationCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One forward from the layer on for each image and channel that is not there already what it is replaced with."""
-        _check_places(comparison)
+        check_places(comparison)
         end = comparison.end
         start = torch.zeros_like(end) if self.reference == "zeros" else comparison.start
         present = (end != start).flatten(2).any(2)
@@ -110,7 +110,7 @@ class AblationCAM:
         weights = weights / size.where(size > 0, 1.0).to(weights)[:, None]
         values = weights[:, :, None, None] * (exact(end) - exact(start))
         return Outcome(
-            values=_positive(values) if self.relu else values,
+            values=positive_places(values) if self.relu else values,
             reference="zero features" if self.reference == "zeros" else None,
         )
 

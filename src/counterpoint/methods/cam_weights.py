@@ -8,7 +8,13 @@ import torch
 
 from counterpoint.comparison import Comparison
 from counterpoint.methods.arithmetic import exact
-from counterpoint.methods.cam import Reference, _check_places, _gradient, _positive, _weighted
+from counterpoint.methods.cam import (
+    Reference,
+    check_places,
+    layer_gradient,
+    positive_places,
+    weighted_outcome,
+)
 from counterpoint.protocols import Claim, Level, Outcome
 
 # A channel whose values cancel to less than this share of their size has no sum to divide by: what is left of it is rounding.
@@ -40,13 +46,13 @@ class GradCAMPlusPlus:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image."""
-        gradient = _gradient(comparison)
+        gradient = layer_gradient(comparison)
         features = exact(comparison.end)
         # The published g^2 / (2 g^2 + g^3 sum A), divided through by g^2: nothing underflows, and no epsilon is needed.
         denominator = 2.0 + gradient * features.sum((2, 3), keepdim=True)
         weights = (gradient.relu() / denominator.where(denominator != 0, math.inf)).sum((2, 3), keepdim=True)
         values = weights * features
-        return Outcome(values=_positive(values) if self.relu else values)
+        return Outcome(values=positive_places(values) if self.relu else values)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class XGradCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, and one forward of zero features."""
-        gradient = _gradient(comparison)
+        gradient = layer_gradient(comparison)
         difference = exact(comparison.end)
         if self.reference == "comparison":
             difference = difference - exact(comparison.start)
@@ -87,7 +93,7 @@ class XGradCAM:
         size = difference.abs().sum((2, 3), keepdim=True)
         cancelled = total.abs() <= _CANCELLED * size
         weights = (gradient * difference).sum((2, 3), keepdim=True) / total.masked_fill(cancelled, math.inf)
-        outcome = _weighted(comparison, gradient, weights, self.reference, relu=self.relu)
+        outcome = weighted_outcome(comparison, gradient, weights, self.reference, relu=self.relu)
         left_out = (cancelled & (size > 0)).flatten(1).sum(1)
         return Outcome(
             values=outcome.values,
@@ -124,7 +130,7 @@ class EigenCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """Nothing is run: the features are the comparison's."""
-        _check_places(comparison)
+        check_places(comparison)
         features = exact(comparison.end)
         if self.centred:
             features = features - features.mean((2, 3), keepdim=True)

@@ -78,4 +78,8 @@ def _parameters(make: Callable[..., Any], example: Any) -> dict[str, Any]:
         return {}
     # As the example has them: a default of none may stand for a number.
     given = {} if isinstance(example, type) else spec.describe(example).parameters
-    return {f.name: given.get(f.name, "required") for f in dataclasses.fields(make) if f.init and f.repr}
+    return {
+        f.name: given.get(f.name, "required" if f.default is dataclasses.MISSING else f.default)
+        for f in dataclasses.fields(make)
+        if f.init and f.repr
+    }

@@ -145,7 +145,9 @@ def _column(attribution: Attribution, inputs: Tensor, image: int) -> Column:
     description = telling(spec.describe(attribution.baseline))
     parameters = parameters_text(description)
     picture, reason, draws = None, "not drawn: only its description was saved", 1
-    if isinstance(attribution.baseline, Baseline):
+    if isinstance(attribution.baseline, Baseline) and attribution.baseline.without_image:
+        reason = f"not drawn: {attribution.baseline.without_image}"
+    elif isinstance(attribution.baseline, Baseline):
         # The same alone as in the batch, which every baseline promises.
         drawn, reason = attribution.baseline(inputs), ""
         picture = _picture(drawn if drawn.ndim == inputs.ndim else drawn[0])

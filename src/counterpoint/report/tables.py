@@ -112,9 +112,10 @@ def results_remarks(cards: Sequence[Mapping[str, Any]]) -> list[str]:
         remarks.append(
             "! in 'error': the precision asked for was not reached within the budget of gradients."
         )
-    if any(
-        explanation["relative_error"] is None and explanation["claim"] == "shares" for explanation in every
-    ):
+    shares = [explanation for explanation in every if explanation["claim"] == "shares"]
+    if any(explanation["attribution_target"] is None for explanation in every):
+        remarks.append("– in 'target': the baseline only fills removed pixels, so that there is no f(x').")  # noqa: RUF001
+    if any(e["relative_error"] is None and e["attribution_target"] is not None for e in shares):
         remarks.append("– in 'error': the target is too small to divide by; the card has the absolute error.")  # noqa: RUF001
     if any(explanation["error_is_forced"] for explanation in every):
         remarks.append("forced in 'error': the method sets its own sum, so that this error proves nothing.")
