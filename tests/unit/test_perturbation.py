@@ -1,7 +1,7 @@
 """Closed forms of the methods that perturb the image, in float64."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -531,3 +531,24 @@ def test_they_take_images_only(method, unchecked):
 def test_settings_out_of_range_are_refused(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    ("method", "fewest"), [(Sobol(cells=3, designs=256), 8 * 11), (HSIC(cells=3, designs=1000), 100)]
+)
+def test_sensitivity_stops_at_the_precision_each_image_for_itself(method, fewest):
+    images, score = random_images(3, batch=3), cp.logit(SmallNet(1, "smooth"), 0)
+    whole = explain(method, score, images)
+    assert whole.converged is None
+    precision = float(whole.value_error.max()) * 2.5
+    stopped = explain(replace(method, precision=precision), score, images)
+    assert stopped.converged.all()
+    assert (stopped.value_error <= precision).all()
+    assert (stopped.forward_evaluations < whole.forward_evaluations).any()
+    assert (stopped.forward_evaluations >= fewest).all()
+    alone = explain(replace(method, precision=precision), score, images[1:2])
+    torch.testing.assert_close(alone.values[0], stopped.values[1])
+    # A precision out of reach takes all, gives the same map and says so.
+    never = explain(replace(method, precision=1e-9), score, images)
+    assert not never.converged.any()
+    torch.testing.assert_close(never.values, whole.values, rtol=0, atol=0)

@@ -69,28 +69,23 @@ def expected_error(
 def masked_scores(
     comparison: Comparison,
     points: Callable[[range, Int[Tensor, " rows"]], Float[Tensor, "rows channel height width"]],
-    count: int,
-    name: str,
-) -> Float[Tensor, "batch count"]:
-    """The score of every image under each of `count` masks; float64, on the CPU.
+    image: int,
+    numbers: range,
+) -> Float[Tensor, " numbers"]:
+    """The score of one image under the masks with these numbers; float64, on the CPU.
 
     Args:
-        points: Makes the inputs under the masks with these numbers, given which image each row belongs to.
-        count: How many masks.
-        name: Shown with the progress.
+        points: Makes the inputs under the masks with some numbers, given which image each row belongs to.
+        image: Which of the inputs.
+        numbers: Which of the masks.
     """
-    batch, device = len(comparison.inputs), comparison.inputs.device
-    scores = torch.empty(batch, count, dtype=torch.float64)
-    for i in range(batch):
-        done = 0
-        while done < count:
-            numbers = range(done, min(count, done + comparison.micro.rows))
-            image = torch.full((len(numbers),), i, device=device)
-            found = comparison.scores(points(numbers, image), image)
-            scores[i, numbers.start : numbers.stop] = found.cpu().double()
-            done = numbers.stop
-            progress.advance(i * count + done, batch * count, name)
-    return scores
+    scores = []
+    for first in range(numbers.start, numbers.stop, comparison.micro.rows):
+        here = range(first, min(numbers.stop, first + comparison.micro.rows))
+        rows = torch.full((len(here),), image, device=comparison.inputs.device)
+        scores.append(comparison.scores(points(here, rows), rows).cpu().double())
+        progress.advance(here.stop - numbers.start, len(numbers))
+    return torch.cat(scores)
 
 
 def on_channels(

@@ -62,8 +62,11 @@ class Occlusion:
             removed = rows[number // len(columns), :, None] & columns[number % len(columns), None, :]
             return comparison.filled(removed.to(image.device), image)
 
-        scores = masked_scores(comparison, without, count, "occlusion")
-        effects = comparison.score.cpu().double()[:, None] - scores
+        batch, scores = len(comparison.inputs), []
+        for i in range(batch):
+            with progress.stage(i, i + 1, batch, "occlusion"):
+                scores.append(masked_scores(comparison, without, i, range(count)))
+        effects = comparison.score.cpu().double()[:, None] - torch.stack(scores)
         pixels = rows.sum(1)[:, None] * columns.sum(1)
         each = effects.view(-1, len(rows), len(columns)) / pixels
         inside_rows, inside_columns = rows.double(), columns.double()

@@ -1,19 +1,25 @@
 """Global sensitivity analysis of the score: how much of what it does under random masks is due to each cell."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from counterpoint import progress
 from counterpoint.checks import check_range
 from counterpoint.comparison import Comparison
 from counterpoint.errors import InputError
 from counterpoint.methods.arithmetic import exact
-from counterpoint.methods.coalitions import masked_scores, on_channels
+from counterpoint.methods.coalitions import expected_error, masked_scores, on_channels
 from counterpoint.methods.regions import Grid, labels_of
 from counterpoint.protocols import Claim, Level, Outcome
+
+# Designs of the first look at the precision of Sobol indices, and masks between two looks at that of HSIC.
+_FEWEST = 8
+_BLOCK = 100
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,10 @@ class Sobol:
 
     Parameters:
         cells: Cells along each side of the grid; at most one a pixel.
-        designs: Rows of A and of B, a power of two; the forwards are designs * (cells^2 + 2).
+        designs: Rows of A and of B, at most, a power of two; the forwards are designs * (cells^2 + 2).
         seed: Of the scrambled Sobol sequence, which is the same for every image.
+        precision: Stop where the expected relative L1 error of the map, looked at after 8, 16, 32, ... designs, is this small; None takes
+            all designs.
 
     Raises:
         ShapeError: the inputs are no images.
@@ -43,6 +51,7 @@ class Sobol:
     cells: int = 8
     designs: int = 32
     seed: int = 0
+    precision: float | None = None
     claim: ClassVar[Claim] = "importance"
     level: ClassVar[Level] = "input"
     version: ClassVar[int] = 1
@@ -53,32 +62,36 @@ class Sobol:
         check_range("designs", self.designs, 2)
         if self.designs & (self.designs - 1):
             raise InputError(f"designs must be a power of two, as Sobol sequences come, got {self.designs}.")
+        _check_precision(self.precision)
 
     def __call__(self, comparison: Comparison) -> Outcome:
-        """designs * (cells^2 + 2) forwards for each image."""
+        """At most designs * (cells^2 + 2) forwards for each image."""
         labels = labels_of(Grid(self.cells), comparison.inputs)[0]
         cells, n = int(labels.max()) + 1, self.designs
         designs = self._designs(cells)
         first, second = designs[:, :cells], designs[:, cells:]
 
         def masked(numbers: range, image: Tensor) -> Tensor:
-            # A, then B, then for each cell A with its column of B.
+            # Of each design A, then B, then for each cell A with its column of B.
             number = torch.tensor(numbers)
-            amounts = torch.where((number // n == 1)[:, None], second[number % n], first[number % n])
-            swapped = torch.arange(cells) == (number // n - 2)[:, None]
-            amounts = torch.where(swapped, second[number % n], amounts)
+            design, column = number // (cells + 2), (number % (cells + 2))[:, None]
+            from_second = (column == 1) | (torch.arange(cells) == column - 2)
+            amounts = torch.where(from_second, second[design], first[design])
             return comparison.blended(amounts.to(exact(comparison.end))[:, labels], image)
 
-        scores = masked_scores(comparison, masked, n * (cells + 2), "sobol").view(-1, cells + 2, n)
-        squares = (scores[:, :1] - scores[:, 2:]).square() / 2
-        variance = scores[:, :2].flatten(1).var(1)[:, None]
-        still = variance == 0
-        index = torch.where(still, 0.0, squares.mean(2) / variance)
-        error = torch.where(still, 0.0, (squares.var(2) / n).sqrt() / variance)
-        values, errors = (
-            on_channels(each.to(exact(comparison.end))[:, labels], comparison) for each in (index, error)
-        )
-        return Outcome(values=values, standard_error=errors)
+        def indices(scores: Tensor) -> _Found:
+            # (designs, A and B and one for each cell)
+            of_designs = scores.view(-1, cells + 2)
+            squares = (of_designs[:, :1] - of_designs[:, 2:]).square() / 2
+            variance = of_designs[:, :2].var()
+            error = (squares.var(0) / len(squares)).sqrt()
+            still = torch.zeros(cells, dtype=torch.float64)
+            if variance == 0:
+                return _Found(still, still, still.sum())
+            return _Found(squares.mean(0) / variance, error / variance, still.sum())
+
+        rounds = [count * (cells + 2) for count in _doubled(min(_FEWEST, n), n)]
+        return _outcome(comparison, labels, masked, rounds, indices, self.precision, "sobol")
 
     def _designs(self, cells: int) -> Float[Tensor, "designs columns"]:
         """A and B side by side, in [0, 1)."""
@@ -103,8 +116,10 @@ class HSIC:
 
     Parameters:
         cells: Cells along each side of the grid; at most one a pixel.
-        designs: How many masks, an even number; each cell is there in half of them. The square of it is held in memory.
+        designs: How many masks, at most, an even number; each cell is there in half of every 100. Their square is held in memory.
         seed: Of the masks, which are the same for every image.
+        precision: Stop where the expected relative L1 error of the map above `unused`, looked at after every 100 masks, is this small; None
+            takes all masks.
 
     Raises:
         ShapeError: the inputs are no images.
@@ -115,6 +130,7 @@ class HSIC:
     cells: int = 8
     designs: int = 1000
     seed: int = 0
+    precision: float | None = None
     claim: ClassVar[Claim] = "importance"
     level: ClassVar[Level] = "input"
     version: ClassVar[int] = 1
@@ -127,42 +143,108 @@ class HSIC:
             raise InputError(
                 f"designs must be even, so that each cell is there in half of them, got {self.designs}."
             )
+        _check_precision(self.precision)
 
     def __call__(self, comparison: Comparison) -> Outcome:
-        """`designs` forwards for each image."""
+        """At most `designs` forwards for each image."""
         labels = labels_of(Grid(self.cells), comparison.inputs)[0]
         cells, n = int(labels.max()) + 1, self.designs
         generator = torch.Generator().manual_seed(self.seed)
-        # A Latin hypercube of two levels: of every cell exactly half of the masks keep it.
-        ranks = torch.rand(n, cells, generator=generator, dtype=torch.float64).argsort(0).argsort(0)
-        present = ranks < n // 2
+        # Latin hypercubes of two levels: of every cell exactly half of the masks of a block keep it.
+        sizes = [min(_BLOCK, n - first) for first in range(0, n, _BLOCK)]
+        ranks = [
+            torch.rand(size, cells, generator=generator, dtype=torch.float64).argsort(0).argsort(0)
+            < size // 2
+            for size in sizes
+        ]
+        present = torch.cat(ranks)
 
         def masked(numbers: range, image: Tensor) -> Tensor:
             rows = present[numbers.start : numbers.stop].to(image.device)
             return comparison.filled(~rows[:, labels], image)
 
-        scores = masked_scores(comparison, masked, n, "hsic")
-        # K = 2 u u' with u = z - 1/2, whose mean is 0: the trace is then a quadratic form.
-        u = present.double() - 0.5
-        found, errors, unused = [], [], []
-        for each in scores:
-            kernel = _output_kernel(each)
-            kernel -= kernel.mean(
-                0
-            )  # H from the left; from the right it does nothing, as columns of u sum to 0
-            terms = 2 * u * (kernel @ u) / n  # (designs, cells); their mean is the estimate
-            found.append(terms.mean(0))
-            errors.append(2 * terms.std(0) / n**0.5)
-            unused.append(kernel.trace() / 2 / n / (n - 1))
-        values, error = (
-            on_channels(torch.stack(each).to(exact(comparison.end))[:, labels], comparison)
-            for each in (found, errors)
+        def dependence(scores: Tensor) -> _Found:
+            # K = 2 u u' with u = z - 1/2, whose mean is 0: the trace is then a quadratic form.
+            u, count = present[: len(scores)].double() - 0.5, len(scores)
+            kernel = _output_kernel(scores)
+            # H from the left; from the right it does nothing, as columns of u sum to 0.
+            kernel -= kernel.mean(0)
+            terms = 2 * u * (kernel @ u) / count  # (designs, cells); their mean is the estimate
+            unused = kernel.trace() / 2 / count / (count - 1)
+            return _Found(terms.mean(0), 2 * terms.std(0) / count**0.5, unused)
+
+        rounds = [sum(sizes[: k + 1]) for k in range(len(sizes))]
+        return _outcome(
+            comparison, labels, masked, rounds, dependence, self.precision, "hsic", extra="unused"
         )
-        return Outcome(
-            values=values,
-            standard_error=error,
-            extras={"unused": torch.stack(unused).to(comparison.score)},
-        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What some of the scores say of each cell."""
+
+    numbers: Float[Tensor, " cells"]
+    standard_error: Float[Tensor, " cells"]
+    level: Float[Tensor, ""]
+    """What a cell that does nothing has."""
+
+
+def _outcome(
+    comparison: Comparison,
+    labels: Int[Tensor, "height width"],
+    masked: Callable[[range, Tensor], Tensor],
+    rounds: Sequence[int],
+    estimate: Callable[[Tensor], _Found],
+    precision: float | None,
+    name: str,
+    extra: str = "",
+) -> Outcome:
+    """Score each image in rounds until its map is precise enough, and put the cells' numbers back on pixels.
+
+    Args:
+        labels: The cell of each pixel.
+        masked: Makes the inputs under the masks with some numbers.
+        rounds: How many masks there are after each round.
+        estimate: What a round's scores say.
+        precision: The expected relative error at which an image has enough; None for all rounds.
+        name: Shown with the progress.
+        extra: Under which name to report the level, if any.
+    """
+    batch, found, errors = len(comparison.inputs), [], []
+    for i in range(batch):
+        scores = torch.empty(0, dtype=torch.float64)
+        for count in [rounds[-1]] if precision is None else rounds:
+            with progress.stage(i + len(scores) / rounds[-1], i + count / rounds[-1], batch, name):
+                scores = torch.cat([scores, masked_scores(comparison, masked, i, range(len(scores), count))])
+            now = estimate(scores)
+            error = expected_error(now.standard_error, now.numbers - now.level)
+            if precision is not None and error <= precision:
+                break
+        found.append(now)
+        errors.append(error)
+    value_error = torch.stack(errors).to(comparison.score)
+    like = exact(comparison.end)
+    values, standard_error = (
+        on_channels(torch.stack(each).to(like)[:, labels], comparison)
+        for each in ([f.numbers for f in found], [f.standard_error for f in found])
+    )
+    return Outcome(
+        values=values,
+        standard_error=standard_error,
+        value_error=value_error,
+        converged=None if precision is None else value_error <= precision,
+        extras={extra: torch.stack([f.level for f in found]).to(comparison.score)} if extra else {},
+    )
+
+
+def _doubled(first: int, last: int) -> list[int]:
+    """first, twice that, ... last."""
+    return [first << k for k in range((last // first).bit_length())]
+
+
+def _check_precision(precision: float | None) -> None:
+    if precision is not None:
+        check_range("precision", precision, 0.0, open_low=True)
 
 
 def _output_kernel(scores: Float[Tensor, " designs"]) -> Float[Tensor, "designs designs"]:

@@ -140,9 +140,9 @@ class _Drawing:
 
     def colour_bar(self, x: float, y: float, width: float, row: Row) -> float:
         signed = row.limit > 0
-        self.text(x, y, "speaks against", width / 2, size=_SMALL, color="#2470b3", weight="bold")
+        self.text(x, y, row.ends[0], width / 2, size=_SMALL, color="#2470b3", weight="bold")
         self.text(
-            x + width, y, "speaks for", width / 2, size=_SMALL, color="#b85a0a", weight="bold", align="right"
+            x + width, y, row.ends[1], width / 2, size=_SMALL, color="#b85a0a", weight="bold", align="right"
         )
         y += 0.19
         bar = np.repeat(SCALE(np.linspace(0.0, 1.0, 256))[None, :, :3], 2, axis=0)

@@ -29,7 +29,7 @@ def plot(
 ) -> "Figure":
     """Draw the explanations of one image: photograph, baselines, signed maps on one scale per method, and the numbers to judge them.
 
-    Rows are methods and layers, columns are baselines. Orange speaks for the class, blue against it.
+    Rows are methods and layers, columns are baselines. Of shares, orange speaks for the class and blue against it.
 
     Args:
         attribution: One explanation, or several of the same score of the same images.

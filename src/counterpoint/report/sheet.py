@@ -18,6 +18,7 @@ from counterpoint.protocols import Baseline
 from counterpoint.report.card import describe_result
 from counterpoint.report.wording import (
     CLAIMS,
+    ENDS,
     UNITS,
     name_text,
     number,
@@ -62,6 +63,8 @@ class Row:
     lines: tuple[str, ...]
     limit: float
     unit: str
+    ends: tuple[str, str]
+    """What the two ends of the scale mean."""
     remarks: tuple[str, ...]
     panels: tuple[Panel | None, ...]
 
@@ -207,6 +210,7 @@ def _row(
         ),
         limit=limit,
         unit=_map_unit(first, unit, squares),
+        ends=ENDS[first.claim],
         remarks=tuple(remarks),
         panels=panels,
     )
@@ -251,9 +255,7 @@ def _facts(fact: dict[str, Any]) -> tuple[Fact, ...]:
         ]
         if relative is None:
             reason = (
-                "target too small"
-                if fact["attribution_target"] is not None
-                else "the baseline only fills: no f(x')"
+                "target too small" if fact["attribution_target"] is not None else "no f(x′) to compare with"  # noqa: RUF001
             )
             facts.append(("relative error", reason, True))
         if fact["own_target"] is not None:

@@ -22,6 +22,13 @@ CLAIMS: dict[Claim, str] = {
     "importance": "importances without a unit, so they have no sum to check",
 }
 
+# What the two ends of a map's scale mean: only shares speak for or against a class.
+ENDS: dict[Claim, tuple[str, str]] = {
+    "shares": ("speaks against", "speaks for"),
+    "rate": ("more lowers f", "more raises f"),
+    "importance": ("below zero", "important"),
+}
+
 
 def number(value: float | None, digits: int = 4) -> str:
     """A number with a real minus sign; a dash where there is none."""
