@@ -73,12 +73,14 @@ def _multipliers(comparison: Comparison, end: Tensor, start: Tensor, image: Tens
     return comparison.gradients(end, image, under=lambda: Replay(recording, _RULES))
 
 
-def _quotient(after: Tensor, before: Tensor, x: Tensor, b: Tensor, slope: Tensor) -> Tensor:
+def _quotient(after: Tensor, before: Tensor, x: Tensor, b: Tensor, slope: Callable[[], Tensor]) -> Tensor:
     """(after - before) / (x - b); the slope where x and b are equal but for rounding."""
-    difference = torch.where(x == b, 0.0, x - b)  # also of two infinite numbers
-    # Below this the quotient is mostly rounding, and what the slope misses is smaller still.
-    same = difference.abs() <= torch.finfo(x.dtype).eps ** (2 / 3) * (x.abs() + b.abs())
-    return torch.where(same, slope, (after - before) / torch.where(same, 1.0, difference))
+    difference = x - b
+    # Below this the quotient is mostly rounding, and what the slope misses is smaller still. Of two infinite numbers the difference is NaN.
+    same = ~(difference.abs() > torch.finfo(x.dtype).eps ** (2 / 3) * (x.abs() + b.abs()))
+    if not same.any():
+        return (after - before) / difference
+    return torch.where(same, slope(), (after - before) / difference.masked_fill(same, 1.0))
 
 
 def _elementwise(operation: Operation, before: tuple[Tensor, ...]) -> Tensor:
@@ -86,7 +88,7 @@ def _elementwise(operation: Operation, before: tuple[Tensor, ...]) -> Tensor:
         return operation.run(*operation.tensors)
     x, value = operation.tensors[0].detach(), operation.value()
     with torch.no_grad():
-        multiplier = _quotient(value, operation.run(*before), x, before[0], operation.slope())
+        multiplier = _quotient(value, operation.run(*before), x, before[0], operation.slope)
     return with_gradient(value, operation.tensors[:1], lambda gradient: (gradient * multiplier,))
 
 
@@ -138,9 +140,9 @@ def _of_log_sum_exp(x: Tensor, b: Tensor, dim: Any) -> Tensor:
     """The multipliers of log(sum(exp)), as a chain of exponentials, a sum and a logarithm."""
     shift = torch.maximum(x, b).amax(dim, keepdim=True)
     one, two = (x - shift).exp(), (b - shift).exp()
-    of_exp = _quotient(one, two, x - shift, b - shift, one)
+    of_exp = _quotient(one, two, x - shift, b - shift, lambda: one)
     one_sum, two_sum = one.sum(dim, keepdim=True), two.sum(dim, keepdim=True)
-    of_log = _quotient(one_sum.log(), two_sum.log(), one_sum, two_sum, 1 / one_sum)
+    of_log = _quotient(one_sum.log(), two_sum.log(), one_sum, two_sum, one_sum.reciprocal)
     return of_exp * of_log
 
 
@@ -155,7 +157,7 @@ def _softmax(operation: Operation, before: tuple[Tensor, ...]) -> Tensor:
         of_sum = _of_log_sum_exp(x, b, dim)
         if operation.name == "softmax":
             then = operation.run(b)
-            of_exp = _quotient(value, then, x.log_softmax(dim), b.log_softmax(dim), value)
+            of_exp = _quotient(value, then, x.log_softmax(dim), b.log_softmax(dim), lambda: value)
         else:
             of_exp = torch.ones_like(of_sum)
 
@@ -182,7 +184,9 @@ def _max_pool(operation: Operation, before: tuple[Tensor, ...]) -> Tensor:
         then, there = _maxima(operation, before[0])
         place = torch.where(now >= then, here, there).flatten(-axes)
         now, then = now.flatten(-axes), then.flatten(-axes)
-        multiplier = _quotient(now, then, x.gather(-1, place), b.gather(-1, place), torch.ones_like(now))
+        multiplier = _quotient(
+            now, then, x.gather(-1, place), b.gather(-1, place), lambda: torch.ones_like(now)
+        )
 
     def pull(gradient: Tensor) -> tuple[Tensor]:
         routed = torch.zeros_like(x).scatter_add(-1, place, gradient.flatten(-axes) * multiplier)
