@@ -21,7 +21,7 @@ from counterpoint.baselines import Black
 from counterpoint.classifier import Classifier
 from counterpoint.comparison import compare
 from counterpoint.data.photographs import output_names
-from counterpoint.files import whole_file, writable_folder
+from counterpoint.files import whole_file
 from counterpoint.methods import GradCAM
 from counterpoint.places import default_map_layer
 from counterpoint.protocols import Baseline
@@ -65,7 +65,7 @@ def audit_photographs(
     """
     from counterpoint.report.audit_figures import looks_figure, trade_off_figure
 
-    folder = writable_folder(out)
+    folder = Path(out)
     images = classifier.preprocess(list(paths))
     names = output_names(paths)
     with progress.stage(0, 0.98, 1):
@@ -134,7 +134,7 @@ def rank_photographs(
     """
     from counterpoint.report.audit_figures import rankings_figure
 
-    folder = writable_folder(out)
+    folder = Path(out)
     images = classifier.preprocess(list(paths))
     audit = audit_rankings(
         classifier,

@@ -222,6 +222,7 @@ def audit_baselines(
             f"names must be one for each of {len(images)} images, all different, got {len(known)}."
         )
     check_range("occlusions", occlusions, 1)
+    check_range("steps", steps, 2)
     if (method is None) != (against is None):
         raise InputError(
             "give method and against together: a map is made against a baseline, which must be named."
