@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +38,7 @@ def progress_shown(what: str) -> Iterator[None]:
         what: The stage that runs before the first report, in words.
     """
     if not sys.stderr.isatty():
-        with progress.listening(_lines()):
+        with _interrupts_kept() as ends, progress.listening(_ending(ends, _lines())):
             yield
         return
     columns = (
@@ -53,8 +55,42 @@ def progress_shown(what: str) -> Iterator[None]:
         def show(done: float, total: float, stage: str) -> None:
             bar.update(task, completed=done, total=total, description=_short(stage) or what)
 
-        with progress.listening(show):
+        with _interrupts_kept() as ends, progress.listening(_ending(ends, show)):
             yield
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets besides raising KeyboardInterrupt.
+
+    Python drops what is raised while it runs a destructor or a callback of C code: without the event such a Ctrl-C would be lost.
+    """
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield interrupted
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(*_: Any) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _ending(interrupted: threading.Event, listener: progress.Listener) -> progress.Listener:
+    """The listener, which ends the work where Ctrl-C was pressed."""
+
+    def show(done: float, total: float, stage: str) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        listener(done, total, stage)
+
+    return show
 
 
 def _lines() -> progress.Listener:

@@ -1,5 +1,6 @@
 """The real command in a process of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 
 import counterpoint as cp
+from counterpoint import progress
+from counterpoint.terminal import progress_shown
 
 TINY = ("--model", "tinymodel:build", "--method", "integrated_gradients:rule=midpoint(8)")
 
@@ -134,6 +137,19 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(desk):
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert not (desk / "counterpoint-out").exists()
+
+
+def test_a_ctrl_c_that_python_drops_ends_the_work_at_the_next_report():
+    def work():
+        with progress_shown("working"):
+            with contextlib.suppress(KeyboardInterrupt):  # as a destructor or a callback of C code would
+                signal.raise_signal(signal.SIGINT)
+            progress.advance(1, 2)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_default_model_explains_a_real_photograph(tmp_path):
