@@ -77,10 +77,10 @@ def _quotient(after: Tensor, before: Tensor, x: Tensor, b: Tensor, slope: Callab
     """(after - before) / (x - b); the slope where x and b are equal but for rounding."""
     difference = x - b
     # Below this the quotient is mostly rounding, and what the slope misses is smaller still. Of two infinite numbers the difference is NaN.
-    same = ~(difference.abs() > torch.finfo(x.dtype).eps ** (2 / 3) * (x.abs() + b.abs()))
-    if not same.any():
-        return (after - before) / difference
-    return torch.where(same, slope(), (after - before) / difference.masked_fill(same, 1.0))
+    least = x.abs().add_(b.abs()).mul_(torch.finfo(x.dtype).eps ** (2 / 3))
+    same = (difference.abs() > least).logical_not_()
+    quotient = (after - before).div_(difference)
+    return torch.where(same, slope(), quotient) if same.any() else quotient
 
 
 def _elementwise(operation: Operation, before: tuple[Tensor, ...]) -> Tensor:
