@@ -88,6 +88,17 @@ def describe(thing: object) -> Description:
     )
 
 
+def unusual(kind: Kind, description: Description) -> Description:
+    """The same with only those parameters that differ from their defaults; all of what cannot be made without any."""
+    make = registry(kind).get(description.name)
+    try:
+        usual = {} if make is None else describe(make()).parameters
+    except (CounterpointError, TypeError):  # a parameter must be given
+        return description
+    kept = {name: value for name, value in description.parameters.items() if value != usual.get(name)}
+    return Description(description.name, kept, description.version)
+
+
 def build(kind: Kind, text: str | Description | Mapping[str, Any]) -> Any:
     """Make the object that a text or a description stands for.
 

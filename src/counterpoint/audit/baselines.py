@@ -213,7 +213,7 @@ def audit_baselines(
     """
     if len(images) < 3:
         raise InputError(f"images must be at least 3, so that means have intervals, got {len(images)}.")
-    labels = [spec.describe(each).text for each in baselines]
+    labels = [spec.unusual("baseline", spec.describe(each)).text for each in baselines]
     if len(labels) < 2 or len(set(labels)) < len(labels):
         raise InputError(f"baselines must be at least 2 different ones, got {', '.join(labels) or 'none'}.")
     known = [str(n) for n in (range(len(images)) if names is None else names)]

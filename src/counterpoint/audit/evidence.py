@@ -116,7 +116,7 @@ def audit_evidence(
     deletion, insertion = (table.areas(kind).transpose(0, 1).double() for kind in ("deletion", "insertion"))
     areas = {"deletion": -deletion, "insertion": insertion, "relevance_gain": insertion - deletion}
     return EvidenceAudit(
-        baselines=tuple(spec.describe(each).text for each in baselines),
+        baselines=tuple(spec.unusual("baseline", spec.describe(each)).text for each in baselines),
         correct={name: _in_order(each) for name, each in areas.items()},
         areas=areas,
         levels=tuple(levels),

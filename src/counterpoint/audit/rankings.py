@@ -50,7 +50,8 @@ class Contender:
     @property
     def name(self) -> str:
         """As in the tables."""
-        return f"{spec.describe(self.method).name} against {spec.describe(self.against).name}"
+        method = spec.unusual("method", spec.describe(self.method)).text
+        return f"{method} against {spec.unusual('baseline', spec.describe(self.against)).text}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -187,7 +188,9 @@ def audit_rankings(
             f"images must be at least 4, so that there are halves to compare, got {len(images)}."
         )
     rivals = _distinct("contenders", [each.name for each in contenders])
-    labels = _distinct("baselines", [spec.describe(each).text for each in baselines])
+    labels = _distinct(
+        "baselines", [spec.unusual("baseline", spec.describe(each)).text for each in baselines]
+    )
     known = [str(n) for n in (range(len(images)) if names is None else names)]
     if len(known) != len(images) or len(set(known)) < len(known):
         raise InputError(

@@ -26,7 +26,6 @@ from counterpoint.report.wording import (
     percent,
     runs_text,
     telling,
-    unusual,
 )
 
 # The ends of the colour scale lie where all but this share of the pixels are inside: one speck must not pale the rest.
@@ -194,7 +193,7 @@ def _row(
         if limit == 0.0:
             remarks.append("All values are zero.")
     # Few of a method's parameters are set by anybody: the card has them all.
-    description = unusual("method", spec.describe(first.method))
+    description = spec.unusual("method", spec.describe(first.method))
     return Row(
         title=name_text(description),
         lines=tuple(

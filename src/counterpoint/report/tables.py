@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from counterpoint.report.catalogue import Entry
-from counterpoint.report.wording import command_text, number, percent, telling, unusual
-from counterpoint.spec import Description
+from counterpoint.report.wording import command_text, number, percent, telling
+from counterpoint.spec import Description, unusual
 
 
 def results_table(cards: Sequence[Mapping[str, Any]], width: int) -> Table:

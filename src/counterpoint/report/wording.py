@@ -4,10 +4,8 @@ import math
 import re
 from collections.abc import Mapping
 
-from counterpoint import spec
-from counterpoint.errors import CounterpointError
 from counterpoint.protocols import Claim
-from counterpoint.spec import Description
+from counterpoint.spec import Description, unusual
 
 UNITS = {
     "logit": "logit",
@@ -73,17 +71,6 @@ def command_text(description: Description) -> str:
     given = {name: value for name, value in description.parameters.items() if value is not None}
     text = Description(description.name, given, description.version).text
     return re.sub(r"\.0(?=[,)]|$)", "", text)
-
-
-def unusual(kind: spec.Kind, description: Description) -> Description:
-    """The same with only those parameters that differ from their defaults; all of what cannot be made without any."""
-    make = spec.registry(kind).get(description.name)
-    try:
-        usual = {} if make is None else spec.describe(make()).parameters
-    except (CounterpointError, TypeError):  # a parameter must be given
-        return description
-    kept = {name: value for name, value in description.parameters.items() if value != usual.get(name)}
-    return Description(description.name, kept, description.version)
 
 
 def telling(baseline: Description) -> Description:
