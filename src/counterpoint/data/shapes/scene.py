@@ -16,12 +16,12 @@ from counterpoint.data.shapes.textures import CLASS_FILLINGS, Filling, clouds, m
 CLASSES: tuple[str, ...] = (*CLASS_OUTLINES, *CLASS_FILLINGS)
 """The names of the classes, in the order of the labels."""
 
-RADIUS = (0.17, 0.26)
+RADIUS = (0.19, 0.28)
 """Of the circle around a thing, as a fraction of the side."""
 DECOYS = (1, 2)
 _GAP = 0.02  # between two circles at least
-_MOTTLED = 0.25  # of the things without a texture of a class
-_TRIES = 128  # at once
+_MOTTLED = 0.15  # of the things without a texture of a class
+_TRIES = 256  # at once
 _CLOUD = (0.02, 0.1)  # standard deviation of the background's clouds, pixels in [0, 1]
 _GRAIN = (0.0, 0.06)  # largest deviation of the grain over everything
 _CONTRAST = 0.45  # distance in RGB that two colours have at least, where enough are found
