@@ -132,7 +132,7 @@ def rank_photographs(
         InputError: see `audit_rankings`.
         OutputError: the folder cannot be written.
     """
-    from counterpoint.report.audit_figures import rankings_figure
+    from counterpoint.report.audit_figures import circularity_figure, rankings_figure
 
     folder = Path(out)
     images = classifier.preprocess(list(paths))
@@ -146,6 +146,10 @@ def rank_photographs(
         **options,
     )
     save_png(rankings_figure(audit, classifier.name), folder / "rankings.png")
+    figures = [folder / "rankings.png"]
+    if matrices := audit.circularity("relevance_gain"):
+        figures.append(folder / "circularity.png")
+        save_png(circularity_figure(matrices, classifier.name), figures[-1])
     headings, rows = ranking_table(audit)
     words = tuple(conclusions(audit))
     legend = ("Mean areas over images; higher is better in all, deletion areas being negated.",)
@@ -162,6 +166,16 @@ def rank_photographs(
                 "ceiling": audit.ceiling(metric)[0],
                 "survive": [list(pair) for pair in audit.surviving(metric)],
                 "contradicted": [list(found) for found in audit.contradicted(metric)],
+                "circularity": [
+                    {
+                        "method": found.method,
+                        "against": list(found.against),
+                        "areas": found.areas.tolist(),
+                        "gain": _finite(found.gain),
+                        "interval": [_finite(end) for end in found.gain_interval],
+                    }
+                    for found in audit.circularity(metric)
+                ],
             }
             for metric in METRICS
         },
@@ -169,7 +183,7 @@ def rank_photographs(
         "baselines": list(audit.baselines),
     }
     _write(folder / "rankings.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
-    files = tuple(folder / name for name in ("rankings.md", "rankings.json", "rankings.png"))
+    files = (folder / "rankings.md", folder / "rankings.json", *figures)
     return Written(words, headings, rows, legend, files, facts)
 
 

@@ -237,6 +237,12 @@ def audit(
             help="With --rankings: what the methods compare with; repeatable. By default black and blur."
         ),
     ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            help="With --rankings: put pixels in order by their value, signed, or its size, absolute."
+        ),
+    ] = "signed",
     limit: Annotated[int | None, typer.Option(help="Only the first so many photographs.", min=1)] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps. By default cuda where there is one, else cpu.")
@@ -259,8 +265,8 @@ def audit(
         from counterpoint.models import load_model
 
         chosen = as_baselines(baseline or AUDITED_BASELINES)
-        if not rankings and (method or against):
-            raise InputError("--method and --against are for --rankings.")
+        if not rankings and (method or against or order != "signed"):
+            raise InputError("--method, --against and --order are for --rankings.")
         rivals = contenders_of(
             as_methods(method or RANKED_METHODS, None), as_baselines(against or RANKED_AGAINST)
         )
@@ -269,7 +275,7 @@ def audit(
         on = as_device(device)
         classifier = load_model(model).to(on)
         if rankings:
-            written = rank_photographs(classifier, paths, rivals, chosen, out, steps=steps)
+            written = rank_photographs(classifier, paths, rivals, chosen, out, steps=steps, order=order)
         else:
             reference = (
                 Bank.of(

@@ -61,7 +61,7 @@ def test_rankings_hold_methods_against_every_baseline(album, desk):
     assert facts["contenders"] == ["gradient against black", "taylor against black", "taylor against mean"]
     assert np.shape(facts["metrics"]["insertion"]["areas"]) == (3, 2)
     assert {path.name for path in (desk / "ranked").iterdir()} == {
-        *("rankings.md", "rankings.json", "rankings.png", "ranking-results"),
+        *("rankings.md", "rankings.json", "rankings.png", "circularity.png", "ranking-results"),
     }
 
 

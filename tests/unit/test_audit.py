@@ -1,6 +1,7 @@
 """The audit: its statistics on numbers whose answer is known, and whole runs on a small network."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -183,7 +184,7 @@ def test_no_line_is_claimed_where_its_sign_is_open():
     assert rising[2][0] == pytest.approx(1.0)
 
 
-def ranking(values, noise=0.001):
+def ranking(values, noise=0.001, rivals=None):
     """An audit with these mean areas (contenders, baselines) on 24 images."""
     table = torch.tensor(values, dtype=torch.float64)
     spread = noise * torch.randn(
@@ -191,7 +192,7 @@ def ranking(values, noise=0.001):
     )
     areas = table[:, :, None] + spread
     return RankingAudit(
-        contenders=tuple("abcd"[: len(values)]),
+        rivals=rivals or tuple((name, "black") for name in "abcd"[: len(values)]),
         baselines=tuple("xyz"[: len(values[0])]),
         images=tuple(map(str, range(24))),
         areas=dict.fromkeys(METRICS, areas),
@@ -219,6 +220,64 @@ def test_a_ranking_that_turns_with_the_baseline_is_told_from_noise():
     noise = ranking([[0.0, 0.0]] * 4, noise=1.0)
     low, high = noise.dependence("deletion")[1]
     assert low <= 0 <= high
+
+
+def test_a_map_that_does_best_under_its_own_baseline_is_found_out():
+    own = [[3.0, 1.0, 9.0], [2.0, 2.0, 9.0], [0.0, 0.0, 0.0]]
+    rivals = (("ig", "x"), ("ig", "y"), ("grad_cam", "x"))
+    (found,) = ranking(own, rivals=rivals).circularity("insertion")
+    assert (found.method, found.against, found.baselines) == ("ig", ("x", "y"), ("x", "y", "z"))
+    assert found.gain == pytest.approx((3 + 2 - 1 - 2) / 2, abs=1e-3)  # z is nobody's own
+    assert found.gain_interval[0] > 0.9
+    words = " ".join(conclusions(ranking(own, rivals=rivals)))
+    assert "ig: judged by the baseline it was made against, a map gains +1.00" in words
+    assert "favours its own baseline" in words
+    none = ranking([[1.0, 1.0]] * 2, noise=1.0, rivals=rivals[:2])
+    assert "no favour is shown" in " ".join(conclusions(none))
+
+
+def test_no_gain_is_claimed_where_no_two_baselines_are_on_both_sides():
+    audit = ranking([[1.0, 2.0], [2.0, 1.0]], rivals=(("ig", "x"), ("ig", "elsewhere")))
+    assert math.isnan(audit.circularity("deletion")[0].gain)
+    assert "judged by" not in " ".join(conclusions(audit))
+
+
+def test_for_a_linear_score_each_baseline_favours_its_own_maps():
+    generator = torch.Generator().manual_seed(0)
+    weight, images = torch.randn(3, 8, 8, generator=generator), torch.rand(6, 3, 8, 8, generator=generator)
+    baselines = [cp.baselines.Black(), cp.baselines.White(), cp.baselines.Grey()]
+
+    def linear(x):
+        return (x * weight).flatten(1).sum(1)
+
+    areas = torch.stack(
+        [
+            torch.stack(
+                [
+                    cp.metrics.insertion_curve(
+                        linear,
+                        images,
+                        cp.compare(linear, images, baseline=own).explain(cp.methods.Taylor()).heatmap(),
+                        baseline=judge,
+                        steps=8,
+                    ).area
+                    for judge in baselines
+                ]
+            )
+            for own in baselines
+        ]
+    )
+    audit = RankingAudit(
+        rivals=tuple(("taylor", name) for name in ("black", "white", "grey")),
+        baselines=("black", "white", "grey"),
+        images=tuple(map(str, range(6))),
+        areas=dict.fromkeys(METRICS, areas.double()),
+        tied=torch.zeros(3, 6),
+        resamples=200,
+    )
+    (found,) = audit.circularity("insertion")
+    assert found.areas.argmax(0).tolist() == [0, 1, 2]
+    assert found.gain_interval[0] > 0
 
 
 def test_tau_is_scipys_tau_b():

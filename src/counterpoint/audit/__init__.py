@@ -1,6 +1,7 @@
 """Which baseline for this model and these images, and which conclusions survive another one?"""
 
 from counterpoint.audit.baselines import MEASURES, REMOVALS, BaselineAudit, Measure, audit_baselines
+from counterpoint.audit.circularity import Circularity
 from counterpoint.audit.evidence import EvidenceAudit, audit_evidence
 from counterpoint.audit.rankings import METRICS, Contender, RankingAudit, audit_rankings
 
@@ -9,6 +10,7 @@ __all__ = [
     "METRICS",
     "REMOVALS",
     "BaselineAudit",
+    "Circularity",
     "Contender",
     "EvidenceAudit",
     "Measure",

@@ -12,11 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from counterpoint import progress, spec
+from counterpoint.audit.circularity import Circularity
 from counterpoint.audit.statistics import Resampling, interval, mean_over_images
 from counterpoint.classifier import Classifier, weights_hash
 from counterpoint.comparison import Comparison, compare
 from counterpoint.errors import InputError
 from counterpoint.metrics import RankStability, curves, rank_stability
+from counterpoint.metrics.ordering import Order, check_order
 from counterpoint.places import default_map_layer
 from counterpoint.protocols import Baseline, Method
 from counterpoint.scores import logit, probability
@@ -48,17 +50,24 @@ class Contender:
     against: Baseline
 
     @property
+    def parts(self) -> tuple[str, str]:
+        """Method and attribution baseline, as in the tables."""
+        method = spec.unusual("method", spec.describe(self.method)).text
+        against = spec.unusual("baseline", spec.describe(self.against)).text
+        return method, against
+
+    @property
     def name(self) -> str:
         """As in the tables."""
-        method = spec.unusual("method", spec.describe(self.method)).text
-        return f"{method} against {spec.unusual('baseline', spec.describe(self.against)).text}"
+        return " against ".join(self.parts)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RankingAudit:
     """Areas of every contender under every evaluation baseline on every image; made by `audit_rankings`."""
 
-    contenders: tuple[str, ...]
+    rivals: tuple[tuple[str, str], ...]
+    """(method, attribution baseline) of each contender."""
     baselines: tuple[str, ...]
     images: tuple[str, ...]
     areas: Mapping[Metric, Float[Tensor, "contenders baselines images"]]
@@ -67,6 +76,11 @@ class RankingAudit:
     """The share of pixels whose place in the order was drawn."""
     resamples: int = 2000
     seed: int = 0
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """The names of the rows."""
+        return tuple(" against ".join(rival) for rival in self.rivals)
 
     @cached_property
     def _resampling(self) -> Resampling:
@@ -126,6 +140,17 @@ class RankingAudit:
                 found.append((self.contenders[i], self.contenders[j]))
         return found
 
+    def circularity(self, metric: Metric) -> list[Circularity]:
+        """For every method that was tried against several baselines: how its areas depend on whether the evaluation uses the same one."""
+        found = []
+        for method in dict.fromkeys(name for name, _ in self.rivals):
+            rows = [m for m, (name, _) in enumerate(self.rivals) if name == method]
+            if len(rows) > 1:
+                against = tuple(self.rivals[m][1] for m in rows)
+                areas = self.areas[metric][rows].double()
+                found.append(Circularity.of(method, against, self.baselines, areas, self._resampling))
+        return found
+
     def contradicted(self, metric: Metric) -> list[tuple[str, str, str, str]]:
         """(one, other, baseline, another): `one` is better under `baseline` and `other` under `another`, both by a paired 95 % interval."""
         means = self._resampling.means(self.areas[metric])
@@ -154,6 +179,7 @@ def audit_rankings(
     names: Sequence[str] | None = None,
     layer: str | None = None,
     steps: int = 10,
+    order: Order = "signed",
     scored: Literal["probability", "logit"] = "probability",
     resamples: int = 2000,
     seed: int = 0,
@@ -172,6 +198,7 @@ def audit_rankings(
         names: What the images are called; numbers by default.
         layer: Where methods for layers work; the model's default for maps if left out.
         steps: Steps of each curve.
+        order: Put pixels in order by their value, "signed", or by its size, "absolute", as published.
         scored: What the curves follow.
         resamples: Of the bootstrap over images.
         seed: Of ties, the bootstrap and the splits.
@@ -188,6 +215,7 @@ def audit_rankings(
             f"images must be at least 4, so that there are halves to compare, got {len(images)}."
         )
     rivals = _distinct("contenders", [each.name for each in contenders])
+    check_order(order, seed)
     labels = _distinct(
         "baselines", [spec.unusual("baseline", spec.describe(each)).text for each in baselines]
     )
@@ -199,10 +227,11 @@ def audit_rankings(
     if layer is None and any(each.method.level == "layer" for each in contenders):
         layer = default_map_layer(classifier.module, images[:1])
     facts = {
-        "audit": "rankings 1",
+        "audit": "rankings 2",
         "model": weights_hash(classifier.module),
         "layer": layer or "input",
         "steps": steps,
+        "order": order,
         "scored": scored,
         "seed": seed,
     }
@@ -228,7 +257,9 @@ def audit_rankings(
     groups = [lacking[k : k + _TOGETHER] for k in range(0, len(lacking), _TOGETHER)]
     for k, group in enumerate(groups):
         with progress.stage(k, k + 1, len(groups), f"image {group[0] + 1} of {len(images)}"):
-            found = _answered(classifier, images[group], contenders, baselines, layer, steps, scored, seed)
+            found = _answered(
+                classifier, images[group], contenders, baselines, layer, steps, order, scored, seed
+            )
         fresh = [
             {
                 "key": keys[i][m][b],
@@ -255,7 +286,7 @@ def audit_rankings(
 
     deletion, insertion = gathered("deletion"), gathered("insertion")
     return RankingAudit(
-        contenders=tuple(rivals),
+        rivals=tuple(each.parts for each in contenders),
         baselines=tuple(labels),
         images=tuple(known),
         areas={"deletion": -deletion, "insertion": insertion, "relevance_gain": insertion - deletion},
@@ -272,6 +303,7 @@ def _answered(
     baselines: Sequence[Baseline],
     layer: str | None,
     steps: int,
+    order: Order,
     scored: Literal["probability", "logit"],
     seed: int,
 ) -> dict[str, Float[Tensor, "contenders baselines images"]]:
@@ -289,7 +321,7 @@ def _answered(
             saliencies[each.name] = comparison.explain(each.method).heatmap()
     score = (probability if scored == "probability" else logit)(classifier)
     with progress.stage(len(contenders), 2 * len(contenders), 2 * len(contenders), "curves"):
-        table = curves(score, images, saliencies, list(baselines), steps=steps, seed=seed)
+        table = curves(score, images, saliencies, list(baselines), steps=steps, order=order, seed=seed)
     found = {kind: table.areas(kind).transpose(0, 1) for kind in ("deletion", "insertion")}
     tied = torch.stack(
         [table.curve("deletion", baseline=baselines[0], saliency=name).tied for name in saliencies]

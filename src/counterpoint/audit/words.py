@@ -1,5 +1,6 @@
 """What an audit says, in plain words, and how sure it is."""
 
+import math
 from collections.abc import Sequence
 
 from counterpoint.audit.baselines import MEASURES, REMOVALS, BaselineAudit
@@ -95,18 +96,28 @@ def conclusions(audit: RankingAudit) -> list[str]:
                 f"{len(against)} pairs change their order (95 % both ways), such as: {one} beats {other} under {here}, and loses under "
                 f"{there}."
             )
+        sentences += circularity_sentences(audit, metric)
     return sentences
 
 
-def own_baseline(audit: RankingAudit, metric: Metric) -> list[tuple[str, str, float]]:
-    """(contender, evaluation baseline, rank from 1): the matrix that shows whether an evaluation favours its own baseline."""
-    table = audit.table(metric)
-    ranks = (-table).argsort(0).argsort(0) + 1
-    return [
-        (contender, baseline, float(ranks[m, b]))
-        for m, contender in enumerate(audit.contenders)
-        for b, baseline in enumerate(audit.baselines)
-    ]
+def circularity_sentences(audit: RankingAudit, metric: Metric) -> list[str]:
+    """Whether maps do better under the baseline that they were made against, one sentence for each method that shows it."""
+    sentences = []
+    for found in audit.circularity(metric):
+        low, high = found.gain_interval
+        if math.isnan(found.gain):
+            continue
+        if low > 0:
+            verdict = "the evaluation favours its own baseline"
+        elif high < 0:
+            verdict = "its own baseline is to its disadvantage"
+        else:
+            verdict = "no favour is shown"
+        sentences.append(
+            f"{_READABLE[metric].capitalize()}, {found.method}: judged by the baseline it was made against, a map gains {found.gain:+.3f} "
+            f"({low:+.3f} to {high:+.3f}) of area over being judged by another's: {verdict}."
+        )
+    return sentences
 
 
 def _line_sentence(audit: BaselineAudit, removal: str) -> str:

@@ -1,4 +1,4 @@
-"""Figures of an audit: the trade-off, what each baseline looks like, and rankings under every baseline."""
+"""Figures of an audit: the trade-off, what each baseline looks like, rankings under every baseline, and whom a baseline favours."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from counterpoint.audit import METRICS, REMOVALS, BaselineAudit, RankingAudit
+from counterpoint.audit import METRICS, REMOVALS, BaselineAudit, Circularity, RankingAudit
 from counterpoint.metrics.ordering import removed_counts
 from counterpoint.protocols import Baseline
 
@@ -132,6 +133,51 @@ def rankings_figure(audit: RankingAudit, caption: str = "") -> Figure:
         panel.set_yticks(range(rows), audit.contenders, fontsize=8)
     figure.suptitle(
         f"{caption + ': ' if caption else ''}ranks on {len(audit.images)} images, 1 is best", fontsize=10
+    )
+    return figure
+
+
+def circularity_figure(found: Sequence[Circularity], caption: str = "") -> Figure:
+    """Attribution baselines x evaluation baselines, one panel for each method; areas minus their column's mean. Boxes: its own."""
+    tall = max(len(each.against) for each in found)
+    wide = max(len(each.baselines) for each in found)
+    figure = Figure(
+        figsize=(2.2 + 0.6 * wide, (1.6 + 0.34 * tall) * len(found)),
+        dpi=130,
+        facecolor="white",
+        layout="constrained",
+    )
+    axes = figure.subplots(len(found), 1, squeeze=False)[:, 0]
+    for panel, each in zip(axes, found, strict=True):
+        over = (each.areas - each.areas.mean(0)).numpy()
+        limit = float(np.abs(over).max()) or 1.0
+        panel.imshow(over, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+        for m, against in enumerate(each.against):
+            for b, baseline in enumerate(each.baselines):
+                dark = abs(over[m, b]) > 0.7 * limit
+                panel.text(
+                    b,
+                    m,
+                    f"{over[m, b]:+.3f}",
+                    ha="center",
+                    va="center",
+                    fontsize=6.5,
+                    color="white" if dark else _INK,
+                )
+                if against == baseline:
+                    panel.add_patch(Rectangle((b - 0.5, m - 0.5), 1, 1, fill=False, ec=_INK, lw=1.8))
+        low, high = each.gain_interval
+        gain = (
+            ""
+            if np.isnan(each.gain)
+            else f": gain under its own {each.gain:+.3f} ({low:+.3f} to {high:+.3f})"
+        )
+        panel.set_title(f"{each.method}{gain}", fontsize=8)
+        panel.set_xticks(range(len(each.baselines)), each.baselines, rotation=60, ha="right", fontsize=7)
+        panel.set_yticks(range(len(each.against)), [f"against {name}" for name in each.against], fontsize=8)
+    figure.suptitle(
+        f"{caption + ': ' if caption else ''}insertion minus deletion area, over the mean of its column",
+        fontsize=9,
     )
     return figure
 
