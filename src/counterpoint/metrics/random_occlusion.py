@@ -1,6 +1,6 @@
 """R-OMS: what a model still says about images of which random parts are occluded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -75,9 +75,49 @@ def r_oms(
 
     Reference: Bluecher, Vielhaben and Strodthoff 2024, arXiv:2401.06654; with square parts for superpixels.
     """
+    (found,) = random_occlusions(
+        score,
+        inputs,
+        baselines=[baseline],
+        samples=samples,
+        cells=cells,
+        seed=seed,
+        fold=fold,
+        micro_batch=micro_batch,
+    )
+    return found
+
+
+def random_occlusions(
+    score: Score | Callable[[Tensor], Tensor],
+    inputs: Float[Tensor, "batch channel height width"],
+    *,
+    baselines: Sequence[Baseline],
+    samples: int = 20,
+    cells: int = 8,
+    seed: int = 0,
+    fold: bool = True,
+    micro_batch: int | None = None,
+) -> tuple[RandomOcclusion, ...]:
+    """`r_oms` under each baseline: the same numbers as one by one, the score settled and the model folded once.
+
+    Args:
+        baselines: What occluded pixels become, one after another.
+        score, inputs, samples, cells, seed, fold, micro_batch: As in `r_oms`.
+
+    Raises:
+        InputError: as in `r_oms`; no baselines.
+        ShapeError: as there.
+        ModelError: as there.
+
+    Reference: Bluecher, Vielhaben and Strodthoff 2024, arXiv:2401.06654.
+    """
     check_batch("inputs", inputs)
     check_images("inputs", inputs)
-    check_baseline(baseline)
+    if isinstance(baselines, Baseline | str) or not isinstance(baselines, Sequence) or not baselines:
+        raise InputError(f"baselines must be a list, such as [cp.baselines.Mean()], got {baselines!r}.")
+    for baseline in baselines:
+        check_baseline(baseline)
     check_range("samples", samples, 1)
     check_range("cells", cells, 2, min(inputs.shape[2:]))
     check_range("seed", seed, 0)
@@ -86,27 +126,33 @@ def r_oms(
     if classes is None:
         raise InputError("score must be of a class, such as cp.logit(classifier), which is the reference.")
     inputs = inputs.detach()
-    replacement = Replacement.settled_for(baseline, bound, inputs)
     masks = _masks(samples, cells, (inputs.shape[2], inputs.shape[3]), seed).to(inputs.device)
     read = Readout(module=eager(module), layer=None, side="output", class_scores=True)
-    if fold and len(inputs) * samples >= FOLD_FROM:
+    if fold and len(baselines) * len(inputs) * samples >= FOLD_FROM:
         read = read.on_folded_copy(inputs)
     micro = MicroBatch.for_inputs(inputs) if micro_batch is None else MicroBatch(micro_batch)
-    found = []
-    with left_as_found(module):
-        for number, reference in enumerate(classes):
-            with torch.inference_mode():
-                fill = replacement.of(inputs, torch.tensor([number], device=inputs.device))
-                occluded = partial(_occluded, replacement, inputs[number], fill, masks)
-                _, logits = read(samples, occluded, micro=micro)
-                found.append(logits.softmax(1)[:, reference])
-            progress.advance(number + 1, len(classes), "random occlusion")
     kind = torch.promote_types(inputs.dtype, torch.float32)
-    return RandomOcclusion(
-        baseline=replacement.baseline,
-        fractions=masks.flatten(1).double().mean(1).to(kind),
-        probabilities=torch.stack(found).to(inputs.device, kind),
-    )
+    results = []
+    with left_as_found(module):
+        for b, baseline in enumerate(baselines):
+            replacement, found = Replacement.settled_for(baseline, bound, inputs), []
+            for number, reference in enumerate(classes):
+                with torch.inference_mode():
+                    fill = replacement.of(inputs, torch.tensor([number], device=inputs.device))
+                    occluded = partial(_occluded, replacement, inputs[number], fill, masks)
+                    _, logits = read(samples, occluded, micro=micro)
+                    found.append(logits.softmax(1)[:, reference])
+                progress.advance(
+                    b * len(classes) + number + 1, len(baselines) * len(classes), "random occlusion"
+                )
+            results.append(
+                RandomOcclusion(
+                    baseline=replacement.baseline,
+                    fractions=masks.flatten(1).double().mean(1).to(kind),
+                    probabilities=torch.stack(found).to(inputs.device, kind),
+                )
+            )
+    return tuple(results)
 
 
 def _masks(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from counterpoint.audit import METRICS, REMOVALS, BaselineAudit, Circularity, RankingAudit
+from counterpoint.audit import METRICS, REMOVALS, BaselineAudit, Circularity, EvidenceAudit, RankingAudit
 from counterpoint.metrics.ordering import removed_counts
 from counterpoint.protocols import Baseline
 
@@ -134,6 +134,35 @@ def rankings_figure(audit: RankingAudit, caption: str = "") -> Figure:
     figure.suptitle(
         f"{caption + ': ' if caption else ''}ranks on {len(audit.images)} images, 1 is best", fontsize=10
     )
+    return figure
+
+
+def evidence_figure(audit: EvidenceAudit, caption: str = "") -> Figure:
+    """How often each metric puts a map above a more corrupted one, under each baseline, with 95 % intervals; the dotted line is chance."""
+    order = audit.means("relevance_gain").argsort().tolist()
+    rows = range(len(order))
+    figure = Figure(
+        figsize=(3.2 * len(audit.correct) + 1.4, 1.5 + 0.26 * len(order)),
+        dpi=130,
+        facecolor="white",
+        layout="constrained",
+    )
+    axes = figure.subplots(1, len(audit.correct), sharey=True)
+    for panel, metric in zip(axes, audit.correct, strict=True):
+        means, (low, high) = audit.means(metric)[order], audit.intervals(metric)[:, order]
+        panel.hlines(rows, low, high, color=_GREY, lw=1.5)
+        panel.plot(means, rows, "o", color=_FRONT, ms=5)
+        panel.axvline(0.5, color=_LINE, ls=":", lw=1)
+        panel.set_title(metric.replace("_", " "), fontsize=9)
+        panel.set_xlabel("pairs in the right order →", fontsize=8)
+        panel.set_xlim(min(0.45, float(low.min()) - 0.02), 1.02)
+        panel.set_yticks(rows, [audit.baselines[b] for b in order], fontsize=8)
+        _plain(panel)
+    images = next(iter(audit.correct.values())).shape[1]
+    title = (
+        f"{caption + ': ' if caption else ''}maps of known evidence, corrupted by degrees; {images} images"
+    )
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
