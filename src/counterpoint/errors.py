@@ -9,6 +9,7 @@ CounterpointError              the command prints it as one line and ends with e
 ├── ModelError                 the model does not do what a score needs of it
 │   └── LayerError             a layer that does not run, runs twice, or is passed by
 ├── MissingPackageError        an optional package that the request needs
+├── FetchError                 weights that could not be downloaded, or are not those that were checked
 └── OutputError                a folder that cannot be written, a disk that is full
 Cancelled                      somebody asked for the work to stop; not an error
 
@@ -70,6 +71,10 @@ class LayerError(ModelError):
 
 class MissingPackageError(CounterpointError):
     """An optional package that the request needs is not installed."""
+
+
+class FetchError(CounterpointError):
+    """Weights that could not be downloaded, or are not those that were checked."""
 
 
 class OutputError(CounterpointError):

