@@ -24,6 +24,7 @@ from counterpoint.terminal import (
     print_audit,
     print_fetched,
     print_json,
+    print_learned,
     print_results,
     progress_shown,
 )
@@ -72,6 +73,12 @@ app = typer.Typer(
 )
 models_app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(models_app, name="models")
+baseline_app = typer.Typer(
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Learn a baseline for a model, or show what is known of a learned one.",
+)
+app.add_typer(baseline_app, name="baseline")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 
 
@@ -256,7 +263,7 @@ def audit(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Instead: does each metric order better maps above worse? Masks of the photographs, by their names, white on the evidence.",
+            help="Instead: does each metric order better maps above worse? Masks by the names of the photographs, white on the evidence.",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many photographs.", min=1)] = None,
@@ -437,6 +444,196 @@ def layers(
     console.print(
         plain_table(f"Layers of {model}: --layer NAME", ("name", "type", "shape", "can be cut", ""), rows)
     )
+    return OK
+
+
+@baseline_app.command("learn")
+@_ending_well
+def learn_baseline(
+    photographs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PHOTO...",
+            help="Image files, folders of them, or sample:chelsea, ... Nearly a third is kept for the report.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the baseline goes: a .safetensors file.")],
+    model: Annotated[
+        str, typer.Option(help="A name from `counterpoint models`, or your own: package.module:function.")
+    ] = "efficientnet_lite0",
+    recipe: Annotated[
+        Literal["trade-off", "published"],
+        typer.Option(
+            help="Ours, which learns what is used; or paper B's, which silences the layer over crops."
+        ),
+    ] = "trade-off",
+    layer: Annotated[
+        str,
+        typer.Option(help="Whose output counts as features; penultimate: what the last linear layer reads."),
+    ] = "penultimate",
+    quick: Annotated[bool, typer.Option("--quick", help="A rough one, in a fraction of the time.")] = False,
+    steps: Annotated[int | None, typer.Option(help="Steps of the optimiser.", min=1)] = None,
+    from_photographs: Annotated[
+        bool,
+        typer.Option(
+            "--photographs/--no-photographs",
+            help="With trade-off: whether it may start from one of the photographs, and so show it.",
+        ),
+    ] = True,
+    witness: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Another model, which judges distances once more.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many photographs.", min=1)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps. By default cuda where there is one, else cpu.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Learn a baseline for a model: an image that removes information where it is pasted, and stays in distribution.
+
+    Use it as --baseline learned:file=FILE. Run again, a stopped run goes on.
+
+    Example: counterpoint baseline learn photos/ --model efficientnet_lite0 --out lite0.safetensors
+    """
+    with progress_shown("getting ready"):
+        from dataclasses import replace
+
+        from counterpoint.arguments import as_device
+        from counterpoint.baselines import PublishedRecipe, TradeOffRecipe
+        from counterpoint.data.photographs import find_photographs
+        from counterpoint.learning import FULL, QUICK, QUICK_IMAGES, learn
+        from counterpoint.models import load_model
+
+        how = TradeOffRecipe(photographs=from_photographs) if recipe == "trade-off" else PublishedRecipe()
+        how = how.quick() if quick else how
+        how = how if steps is None else replace(how, steps=steps)
+        paths = find_photographs(photographs)[:limit]
+        on = as_device(device)
+        other = None if witness is None else load_model(witness).to(on)
+        taught = learn(
+            load_model(model).to(on),
+            paths,
+            out,
+            recipe=how,
+            layer=layer,
+            witness=other,
+            seed=seed,
+            reported=QUICK if quick else FULL,
+            at_most=QUICK_IMAGES if quick else None,
+        )
+    if as_json:
+        print_json(taught.facts)
+        return OK
+    print_learned(taught)
+    return OK
+
+
+@baseline_app.command("show")
+@_ending_well
+def show_baseline(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Made by `counterpoint baseline learn`.")],
+    as_json: Json = False,
+) -> int:
+    """Say what is known of a learned baseline: model, recipe, and its audit in words."""
+    from counterpoint.baselines import Learned
+
+    found = Learned.load(file)
+    if as_json:
+        print_json({"model": found.model, "sha256": found.sha256, **found.facts})
+        return OK
+    console = console_for_results()
+    facts = found.facts
+    console.print(
+        f"Learned for {facts.get('learned_for')} ({found.model[:12]}), {facts.get('recipe')} recipe, seed {facts.get('seed')}, "
+        f"from {facts.get('start')}.",
+        markup=False,
+    )
+    for sentence in facts.get("audit", {}).get("words", ()):
+        console.print(f"- {sentence}", markup=False)
+    return OK
+
+
+@app.command()
+@_ending_well
+def visualise(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A name from `counterpoint models`, or package.module:function."
+        ),
+    ],
+    layer: Annotated[
+        str | None,
+        typer.Option(help="The layer of the channels and units. See `counterpoint layers MODEL`."),
+    ] = None,
+    channel: Annotated[
+        list[int] | None, typer.Option(help="A channel of the layer, mean over its places; repeatable.")
+    ] = None,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K,Y,X", help="Channel K of the layer at row Y and column X; repeatable."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="The logit of a class: an index or a label; repeatable."),
+    ] = None,
+    parametrisation: Annotated[
+        Literal["fourier", "maco", "pixels"],
+        typer.Option(help="How the image is written: frequencies, their phases only, or pixels."),
+    ] = "fourier",
+    spectrum: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bundled|pink|DIR",
+            help="With maco: whose magnitudes; DIR is a folder of photographs. By default bundled.",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 128,
+    size: Annotated[int, typer.Option(help="Side of the image in pixels.")] = 320,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PHOTO",
+            help="Photographs, or folders of them: which reach most of the objective; repeatable.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps. By default cuda where there is one, else cpu.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
+        "counterpoint-visualise"
+    ),
+    as_json: Json = False,
+) -> int:
+    """Make images that a channel, a unit or a class of a model answers to most: an image, a figure and a card (JSON) for each.
+
+    Example: counterpoint visualise efficientnet_lite0 --layer blocks.10 --channel 7 --class goldfish
+    """
+    with progress_shown("getting ready"):
+        from counterpoint.arguments import as_device
+        from counterpoint.data.photographs import find_photographs
+        from counterpoint.models import load_model
+        from counterpoint.visualising import recipe, visualise, wanted
+
+        asked = wanted(layer, channel or (), unit or (), classes or ())
+        how = recipe(parametrisation, spectrum, size=size, steps=steps, seed=seed)
+        photographs = find_photographs(compare) if compare else []
+        on = as_device(device)
+        results = visualise(load_model(model).to(on), asked, how, compare=photographs, out=out)
+    if as_json:
+        print_json({"visualisations": [{**result.facts, "folder": str(out)} for result in results]})
+        return OK
+    from counterpoint.report.tables import plain_table
+    from counterpoint.visualising import HEADINGS, LEGEND
+
+    console = console_for_results()
+    console.print(plain_table(f"Images made for {model}", HEADINGS, [result.row for result in results]))
+    console.print(LEGEND, markup=False)
+    console.print(f"Images, figures and cards in {out}{os.sep}", markup=False, soft_wrap=True)
+    for result in results:
+        console.print(f"  {result.figure}", markup=False, soft_wrap=True)
     return OK
 
 

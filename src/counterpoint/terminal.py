@@ -26,6 +26,7 @@ from counterpoint import progress
 if TYPE_CHECKING:
     from counterpoint.auditing import Written
     from counterpoint.explain import Explained
+    from counterpoint.learning import Taught
     from counterpoint.models.fetching import Fetched
 
 _SECONDS_BETWEEN_LINES = 30.0
@@ -134,6 +135,9 @@ def print_results(explained: "list[Explained]", *, out: Path, note: str, chosen_
         console.print(f"  {result.figure}", markup=False, soft_wrap=True)
 
 
+_LEARNED_COLUMNS = ("baseline", "undominated", "excess", "confidence lost", "entropy", "negative divergence")
+
+
 def print_audit(written: "Written", out: Path) -> None:
     """The main columns, what the audit says in words, and where the files are."""
     from counterpoint.report.tables import plain_table
@@ -159,6 +163,22 @@ def print_fetched(fetched: "Fetched") -> None:
     """Where the weights are, and whether they had been there."""
     how = "is in" if fetched.anew else "was there already, --force fetches it anew:"
     console_for_results().print(f"{fetched.name} {how} {fetched.file}", markup=False, soft_wrap=True)
+
+
+def print_learned(taught: "Taught") -> None:
+    """The table of the report, what it says in words, and where the files are."""
+    from counterpoint.report.tables import plain_table
+
+    console = console_for_results()
+    kept = [k for k, heading in enumerate(taught.headings) if heading in _LEARNED_COLUMNS]
+    rows = [[row[k].split(" (")[0] if k else row[k] for k in kept] for row in taught.rows]
+    headings = [taught.headings[k] for k in kept]
+    console.print(plain_table("Beside its rivals, on photographs it was not learned from", headings, rows))
+    for sentence in taught.words:
+        console.print(f"- {sentence}", markup=False)
+    for path in taught.files:
+        console.print(f"  {path}", markup=False, soft_wrap=True)
+    console.print(f"Use it: --baseline learned:file={taught.files[0]}", markup=False, soft_wrap=True)
 
 
 def print_json(data: Any) -> None:

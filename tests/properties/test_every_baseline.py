@@ -16,7 +16,9 @@ from networks import random_images
 
 FILL_ONLY = [name for name, make in BASELINES.items() if getattr(make, "fill_only", False)]
 seeds = st.integers(0, 2**16)
-names = st.sampled_from([name for name in BASELINES if name not in FILL_ONLY])
+# Learned for one image at a time, by a network with a penultimate layer: tests/unit/test_learned.py.
+ELSEWHERE = "learned_per_image"
+names = st.sampled_from([name for name in BASELINES if name not in (*FILL_ONLY, ELSEWHERE)])
 fills = st.sampled_from(FILL_ONLY)
 
 
@@ -39,6 +41,10 @@ def unprepared(name, inputs):
     if name in ("nearest", "samples"):
         bank = random_images(1, 9, inputs.shape[1], inputs.shape[2]).to(inputs)
         return BASELINES[name](torch.cat([inputs[:1], bank]))
+    if name == "learned":
+        return BASELINES[name](
+            image=random_images(2, 1, inputs.shape[1], inputs.shape[2])[0].to(inputs), any_model=True
+        )
     return BASELINES[name]()
 
 
@@ -66,6 +72,8 @@ def test_the_same_alone_and_in_company(seed, name):
     whole = made(name, inputs)
     together = whole(inputs)
     bank = {"images": whole.images} if hasattr(whole, "images") else {}
+    if name == "learned":
+        bank = {"image": whole.image, "any_model": True}
     for i in range(4):
         alone = inputs[i : i + 1]
         baseline = BASELINES[name](**bank).prepare(cp.logit(Balanced(alone)).bind(alone), alone)
@@ -149,7 +157,7 @@ def test_the_docstring_has_a_first_line_and_a_reference(name):
     assert "Reference:" in text
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", [name for name in BASELINES if name != ELSEWHERE])
 def test_a_baseline_is_a_value(name):
     inputs = random_images(0, 2, 3)
     one, two = unprepared(name, inputs), unprepared(name, inputs)

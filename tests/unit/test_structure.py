@@ -15,7 +15,7 @@ ORDER = (
     "classifier scores activations state equality graph folding cutting cut "
     "evaluation layer_baseline "
     "attribution comparison visualisation metrics baselines methods data models store places audit bench report "
-    "inspection explain auditing studio terminal arguments cli"
+    "inspection explain auditing learning visualising studio terminal arguments cli"
 ).split()
 
 

@@ -4,6 +4,7 @@ from counterpoint.audit.baselines import MEASURES, REMOVALS, BaselineAudit, Meas
 from counterpoint.audit.circularity import Circularity
 from counterpoint.audit.evidence import EvidenceAudit, audit_evidence
 from counterpoint.audit.rankings import METRICS, Contender, RankingAudit, audit_rankings
+from counterpoint.audit.witness import as_seen_by
 
 __all__ = [
     "MEASURES",
@@ -15,6 +16,7 @@ __all__ = [
     "EvidenceAudit",
     "Measure",
     "RankingAudit",
+    "as_seen_by",
     "audit_baselines",
     "audit_evidence",
     "audit_rankings",

@@ -7,6 +7,9 @@ from counterpoint.baselines.boundary import Boundary
 from counterpoint.baselines.constant import Black, Constant, Grey, Mean, Median, RandomColor, White, Zero
 from counterpoint.baselines.entropy import MaximumEntropy
 from counterpoint.baselines.imputed import ROAD, NeighbourMean
+from counterpoint.baselines.learned import Learned
+from counterpoint.baselines.learned_per_image import LearnedPerImage
+from counterpoint.baselines.learning import PublishedRecipe, TradeOffRecipe
 from counterpoint.baselines.local import LocalMean, LocalPermutation
 from counterpoint.baselines.noise import Normal, Uniform
 from counterpoint.baselines.sampled import Nearest, Samples
@@ -36,6 +39,8 @@ BASELINES: dict[str, Callable[..., Baseline]] = {
     "maximum_entropy": MaximumEntropy,
     "road": ROAD,
     "neighbour_mean": NeighbourMean,
+    "learned": Learned,
+    "learned_per_image": LearnedPerImage,
 }
 
 __all__ = [
@@ -47,6 +52,8 @@ __all__ = [
     "Boundary",
     "Constant",
     "Grey",
+    "Learned",
+    "LearnedPerImage",
     "LocalMean",
     "LocalPermutation",
     "MaximumEntropy",
@@ -56,10 +63,12 @@ __all__ = [
     "NeighbourMean",
     "Normal",
     "Permutation",
+    "PublishedRecipe",
     "RandomColor",
     "Samples",
     "ScrambleAmplitude",
     "ScramblePhase",
+    "TradeOffRecipe",
     "Uniform",
     "White",
     "Zero",

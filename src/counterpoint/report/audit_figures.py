@@ -15,7 +15,7 @@ from counterpoint.metrics.ordering import removed_counts
 from counterpoint.protocols import Baseline
 
 _INK, _GREY, _FRONT, _LINE = "#1a1a1a", "#8a8a8a", "#d9690c", "#2470b3"
-_TITLES = {
+TITLES = {
     "confidence_lost": "confidence lost\n1 − p(u) / p(x)",  # noqa: RUF001 (a minus sign)
     "entropy": "entropy of the prediction\nshare of log(classes)",
     "negative_divergence": "− KL(prediction || mean prediction)\nnats",  # noqa: RUF001
@@ -32,39 +32,42 @@ def trade_off_figure(audit: BaselineAudit, caption: str = "") -> Figure:
     """
     figure = Figure(figsize=(5.2 * len(REMOVALS), 5.6), dpi=130, facecolor="white", layout="constrained")
     axes = figure.subplots(1, len(REMOVALS))
-    free = set(audit.undominated)
-    x, x_ends = audit.means("excess"), audit.intervals("excess")
     for panel, removal in zip(axes, REMOVALS, strict=True):
-        y, y_ends = audit.means(removal), audit.intervals(removal)
-        for b, name in enumerate(audit.names):
-            color = _FRONT if name in free else _GREY
-            panel.plot(x_ends[:, b], [y[b], y[b]], color=color, lw=1.2, alpha=0.7)
-            panel.plot([x[b], x[b]], y_ends[:, b], color=color, lw=1.2, alpha=0.7)
-            panel.plot(x[b], y[b], "o", color=color, ms=5)
-        _name_points(
-            panel,
-            x.tolist(),
-            y.tolist(),
-            audit.names,
-            left=float(x_ends[0].min()),
-            right=float(x_ends[1].max()),
-        )
-        r, (low, high), line = audit.trade_off_line(removal)
-        if line is not None:
-            ends = torch.tensor([float(x.min()), float(x.max())])
-            panel.plot(ends, line[0] * ends + line[1], "--", color=_LINE, lw=1.2)
-        claim = "" if line is not None else ", no claim"
-        panel.set_title(f"r = {r:.2f} ({low:.2f} to {high:.2f}){claim}", fontsize=9, color=_INK)
-        panel.set_xlabel(
-            "further out than the image itself\nin units of the spread of real images", fontsize=9
-        )
-        panel.set_ylabel(f"more removed →\n{_TITLES[removal]}", fontsize=9)
-        _plain(panel)
+        trade_off_panel(panel, audit, removal)
+        panel.set_ylabel(f"more removed →\n{TITLES[removal]}", fontsize=9)
     figure.suptitle(
         f"{caption + ': ' if caption else ''}{len(audit.images)} images; better is up and to the left; orange is dominated by none (95 %)",
         fontsize=11,
     )
     return figure
+
+
+def trade_off_panel(panel: Axes, audit: BaselineAudit, removal: str) -> None:
+    """One removal score against the distance."""
+    free = set(audit.undominated)
+    x, x_ends = audit.means("excess"), audit.intervals("excess")
+    y, y_ends = audit.means(removal), audit.intervals(removal)
+    for b, name in enumerate(audit.names):
+        color = _FRONT if name in free else _GREY
+        panel.plot(x_ends[:, b], [y[b], y[b]], color=color, lw=1.2, alpha=0.7)
+        panel.plot([x[b], x[b]], y_ends[:, b], color=color, lw=1.2, alpha=0.7)
+        panel.plot(x[b], y[b], "o", color=color, ms=5)
+    _name_points(
+        panel,
+        x.tolist(),
+        y.tolist(),
+        audit.names,
+        left=float(x_ends[0].min()),
+        right=float(x_ends[1].max()),
+    )
+    r, (low, high), line = audit.trade_off_line(removal)
+    if line is not None:
+        ends = torch.tensor([float(x.min()), float(x.max())])
+        panel.plot(ends, line[0] * ends + line[1], "--", color=_LINE, lw=1.2)
+    claim = "" if line is not None else ", no claim"
+    panel.set_title(f"r = {r:.2f} ({low:.2f} to {high:.2f}){claim}", fontsize=9, color=_INK)
+    panel.set_xlabel("further out than the image itself\nin units of the spread of real images", fontsize=9)
+    _plain(panel)
 
 
 def looks_figure(
@@ -128,7 +131,7 @@ def rankings_figure(audit: RankingAudit, caption: str = "") -> Figure:
             for b in range(columns):
                 panel.text(b, m, str(ranks[m, b]), ha="center", va="center", fontsize=8, color=_INK)
         tau, (ceiling, _) = audit.stability(metric).mean_tau, audit.ceiling(metric)
-        panel.set_title(f"{_TITLES[metric]}\nmean tau {tau:.2f}, ceiling {ceiling:.2f}", fontsize=8)
+        panel.set_title(f"{TITLES[metric]}\nmean tau {tau:.2f}, ceiling {ceiling:.2f}", fontsize=8)
         panel.set_xticks(range(columns), audit.baselines, rotation=60, ha="right", fontsize=7)
         panel.set_yticks(range(rows), audit.contenders, fontsize=8)
     figure.suptitle(

@@ -1,0 +1,267 @@
+"""Photographs in; a learned baseline, its audit on other photographs and its figures out. Used by the command."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from counterpoint import progress
+from counterpoint.audit import REMOVALS, BaselineAudit, as_seen_by, audit_baselines
+from counterpoint.auditing import baseline_table
+from counterpoint.baselines import Black, Learned, PublishedRecipe, TradeOffRecipe
+from counterpoint.baselines.learned import paper_b
+from counterpoint.classifier import Classifier
+from counterpoint.comparison import compare
+from counterpoint.data.photographs import output_names
+from counterpoint.errors import InputError
+from counterpoint.files import whole_file
+from counterpoint.methods import GradCAM
+from counterpoint.metrics.bank import model_hash
+from counterpoint.places import default_map_layer
+from counterpoint.protocols import Baseline
+from counterpoint.report.figures import save_png
+from counterpoint.scores import logit
+from counterpoint.spec import content_hash
+from counterpoint.store import key_of
+from counterpoint.visualisation import Moment
+
+AnyRecipe = PublishedRecipe | TradeOffRecipe
+NAME = "learned"
+
+_MAPS_AT_ONCE = 8
+_SAVED_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Reported:
+    """How much of a learned baseline is reported, and on what."""
+
+    photographs: int
+    """At most; none of them is learned from."""
+    steps: int
+    """Points of each deletion path."""
+    crops: int = 2
+    """Of each photograph, in the bank that says what is in distribution."""
+
+
+FULL, QUICK = Reported(photographs=40, steps=8), Reported(photographs=8, steps=4, crops=1)
+QUICK_IMAGES = 30
+"""Photographs that a quick run learns from, at most."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Taught:
+    """A learned baseline on disk, and what is known of it."""
+
+    baseline: Learned
+    words: tuple[str, ...]
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    files: tuple[Path, ...]
+    facts: Mapping[str, Any]
+
+
+def learn(
+    classifier: Classifier,
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    recipe: AnyRecipe,
+    layer: str = "penultimate",
+    rivals: Sequence[tuple[str, Baseline]] | None = None,
+    witness: Classifier | None = None,
+    seed: int = 0,
+    reported: Reported = FULL,
+    at_most: int | None = None,
+) -> Taught:
+    """Learn a baseline from some photographs, and report on the others.
+
+    A run that was stopped goes on from its last saved step, if everything asked for is the same.
+
+    Args:
+        classifier: The model.
+        paths: Photographs. Nearly a third of them, at random, are kept for the report.
+        out: The safetensors file; figures are written beside it.
+        recipe: How to learn.
+        layer: Whose output counts as features; "penultimate" for what the last linear layer reads.
+        rivals: Names and baselines to be better than; by default paper B's and road.
+        witness: Another model, in whose features distances are measured once more.
+        seed: Of all draws.
+        reported: How much of the report.
+        at_most: Photographs to learn from, at most.
+
+    Raises:
+        InputError: too few photographs; see `Learned.fit` for the rest.
+        OutputError: a file cannot be written.
+    """
+    from counterpoint.report.learned_figure import learned_figure
+
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out must end in .safetensors, got '{out}'.")
+    rivals = list(paper_b() if rivals is None else rivals)
+    fitted, held_out = split(len(paths), recipe.least_images, seed, reported.photographs, at_most)
+    with progress.stage(0, 0.02, 1, "reading photographs"):
+        images = classifier.preprocess([paths[i] for i in (*fitted, *held_out)])
+    mine, others = images[: len(fitted)], images[len(fitted) :]
+    with progress.stage(0.02, 0.1, 1, "maps"):
+        saliency = _maps(classifier, mine) if isinstance(recipe, TradeOffRecipe) else None
+    question = {
+        "model": model_hash(classifier.module),
+        "images": content_hash(mine),
+        "recipe": recipe.name,
+        "settings": {each.name: getattr(recipe, each.name) for each in fields(recipe)},
+        "layer": layer,
+        "seed": seed,
+    }
+    unfinished = out.with_suffix(".unfinished.safetensors")
+    with progress.stage(0.1, 0.6, 1, "learning"):
+        baseline = Learned.fit(
+            classifier,
+            layer,
+            images=mine,
+            recipe=recipe,
+            rivals=rivals,
+            saliency=saliency,
+            seed=seed,
+            state=_saved(unfinished, key_of(question)),
+            on_step=_Saving(unfinished, key_of(question)),
+        )
+    names = [output_names(paths)[i] for i in held_out]
+    judged = [*[each for _, each in rivals], baseline]
+    with progress.stage(0.6, 0.85 if witness else 0.99, 1, "report"):
+        audit = audit_baselines(
+            classifier,
+            others,
+            judged,
+            names=names,
+            crops=reported.crops,
+            steps=reported.steps,
+            insertion=False,
+            occlusions=1,
+            seed=seed,
+        )
+        audit = replace(audit, names=(*(name for name, _ in rivals), NAME))
+    opinions = {classifier.name: audit}
+    if witness is not None:
+        with progress.stage(0.85, 0.99, 1, f"witness {witness.name}"):
+            free = [*judged[:-1], replace(baseline, any_model=True)]
+            opinions[witness.name] = as_seen_by(
+                witness,
+                audit,
+                others,
+                _maps(classifier, others),
+                free,
+                crops=reported.crops,
+                steps=reported.steps,
+                seed=seed,
+            )
+    words = [_verdict(name, opinion, name == classifier.name) for name, opinion in opinions.items()]
+    baseline = baseline.with_facts(
+        audit={
+            "photographs": names,
+            "steps": reported.steps,
+            "opinions": {name: _summary(opinion) for name, opinion in opinions.items()},
+            "words": words,
+        }
+    )
+    baseline.save(out)
+    unfinished.unlink(missing_ok=True)
+    figure = out.with_suffix(".png")
+    save_png(learned_figure(baseline, audit, classifier.name), figure)
+    headings, rows = baseline_table(audit)
+    return Taught(
+        baseline=baseline,
+        words=tuple(words),
+        headings=headings,
+        rows=rows,
+        files=(out, figure),
+        facts={"file": str(out), **baseline.facts},
+    )
+
+
+def split(
+    count: int, least: int, seed: int, reported: int, at_most: int | None
+) -> tuple[list[int], list[int]]:
+    """Which photographs to learn from, and which to report on: no photograph is in both.
+
+    Raises:
+        InputError: too few for both.
+    """
+    kept = min(reported, max(3, round(0.3 * count)))
+    if count - kept < least:
+        raise InputError(
+            f"photographs must be at least {least + max(3, round(0.45 * least))} for this recipe, so that some are left to report on, "
+            f"got {count}."
+        )
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    return order[kept:][:at_most], order[:kept]
+
+
+def _maps(classifier: Classifier, images: Tensor) -> Float[Tensor, "images height width"]:
+    """Grad-CAM, a few images at a time."""
+    layer = default_map_layer(classifier.module, images[:1])
+    found = []
+    for part in torch.split(images, _MAPS_AT_ONCE):
+        comparison = compare(logit(classifier), part, baseline=Black(), layer=layer)
+        found.append(comparison.explain(GradCAM()).heatmap().detach())
+        progress.advance(len(found) * _MAPS_AT_ONCE, len(images), "maps")
+    return torch.cat(found)
+
+
+class _Saving:
+    """Keeps the state of every tenth step beside the result, under the question that it belongs to."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path, self._key = path, key
+
+    def __call__(self, moment: Moment) -> None:
+        if moment.step % _SAVED_EVERY == 0 and moment.step < moment.steps:
+            with whole_file(self._path) as partial:
+                partial.write_bytes(
+                    save({k: v.contiguous() for k, v in moment.state().items()}, {"key": self._key})
+                )
+
+
+def _saved(path: Path, key: str) -> dict[str, Tensor] | None:
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            same = (file.metadata() or {}).get("key") == key
+        return load_file(path) if same else None
+    except (OSError, SafetensorError):  # half a file, or another program's: begin anew
+        return None
+
+
+def _verdict(judge: str, audit: BaselineAudit, own: bool) -> str:
+    """Whom the learned baseline beats, and who beats it, in one sentence."""
+    here = audit.names.index(NAME)
+    beats = [audit.names[i] for i in audit.dominated[here].nonzero().flatten().tolist()]
+    beaten = [audit.names[i] for i in audit.dominated[:, here].nonzero().flatten().tolist()]
+    eyes = "By its own model's features" if own else f"By the features of {judge}, which took no part"
+    rivals = [name for name in audit.names if name != NAME]
+    others = [name for name in rivals if name not in beats]
+    return (
+        f"{eyes}, on {len(audit.images)} photographs that it was not learned from: better than {len(beats)} of {len(rivals)} rivals both "
+        "at staying in distribution and at removing information (paired 95 %, two of three scores)"
+        + (f", all but {', '.join(others)}" if 0 < len(others) <= 6 else "")
+        + (f"; worse than {', '.join(beaten)} at both." if beaten else "; worse than none at both.")
+    )
+
+
+def _summary(audit: BaselineAudit) -> dict[str, Any]:
+    here = audit.names.index(NAME)
+    return {
+        "means": {
+            name: {measure: float(audit.means(measure)[b]) for measure in ("excess", *REMOVALS)}
+            for b, name in enumerate(audit.names)
+        },
+        "dominates": [audit.names[i] for i in audit.dominated[here].nonzero().flatten().tolist()],
+        "dominated_by": [audit.names[i] for i in audit.dominated[:, here].nonzero().flatten().tolist()],
+    }
