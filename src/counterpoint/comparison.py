@@ -309,7 +309,7 @@ class Comparison:
         Args:
             points: Inputs, or features at the layer.
             image: Which of the inputs each row belongs to; by default row i belongs to input i.
-            under: Makes the context that each forward runs in, such as one of `counterpoint.activations`.
+            under: Makes the context that each forward runs in, such as one of `counterpoint.activations`, from the image of each row.
         """
         return self.evaluation.scores(points, image, under=under)
 
@@ -324,14 +324,18 @@ class Comparison:
         return self.evaluation.scores_and_gradients(points, image, under=under)[1]
 
     def scores_and_gradients(
-        self, points: Float[Tensor, "rows *features"], image: Int[Tensor, " rows"] | None = None
+        self,
+        points: Float[Tensor, "rows *features"],
+        image: Int[Tensor, " rows"] | None = None,
+        *,
+        under: Under = nullcontext,
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows *features"]]:
         """Score and gradient of each point, for the price of the gradient; see `scores` for the arguments.
 
         Raises:
             ModelError: the score does not depend on the points in a way that autograd can follow.
         """
-        return self.evaluation.scores_and_gradients(points, image)
+        return self.evaluation.scores_and_gradients(points, image, under=under)
 
     def hessian_products(
         self,

@@ -1,21 +1,19 @@
 """A bound score, run on points: in micro-batches, counted for each image, at the input or from a layer on."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from counterpoint.activations import Under as Under
 from counterpoint.batching import MicroBatch, Tally, in_micro_batches
 from counterpoint.checks import shape_text
 from counterpoint.cut import Cut
 from counterpoint.errors import ModelError, ShapeError
 from counterpoint.protocols import BoundScore, ModuleScore
-
-Under = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,12 +63,12 @@ class Evaluation:
         Args:
             points: What is scored.
             image: Which of the inputs each row belongs to; by default row i belongs to input i.
-            under: Makes the context that each forward runs in, such as one of `counterpoint.activations`.
+            under: Makes the context that each micro-batch runs in, such as one of `counterpoint.activations`, from the `image` of its rows.
         """
         image = self._image(points, image)
 
         def forward(points: Tensor, image: Tensor) -> tuple[Tensor]:
-            with under():
+            with under(image):
                 return (self._score(points, image),)
 
         with torch.no_grad():
@@ -131,7 +129,7 @@ class Evaluation:
 
     def _score_and_gradient(self, points: Tensor, image: Tensor, under: Under) -> tuple[Tensor, Tensor]:
         leaves = points.detach().clone().requires_grad_()
-        with under():
+        with under(image):
             scores = self._score(leaves, image)
         if not scores.requires_grad:
             raise ModelError(

@@ -65,6 +65,24 @@ def test_rankings_hold_methods_against_every_baseline(album, desk):
     }
 
 
+def test_evidence_asks_metrics_to_order_maps(album, desk):
+    masks = desk / "masks"
+    masks.mkdir()
+    for photograph in sorted(album.iterdir()):
+        with Image.open(photograph) as opened:
+            mask = np.zeros(opened.size[::-1], dtype=np.uint8)
+        mask[: len(mask) // 2] = 255
+        Image.fromarray(mask).save(masks / f"{photograph.stem}.png")
+    result = run(album, *MODEL, *TWO, "--evidence", masks, "--steps", "4", "--out", desk / "known", "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert [each["baseline"] for each in facts["metrics"]["insertion"]] == ["black", "mean"]
+    assert (desk / "known" / "evidence.png").stat().st_size > 0
+    both = run(album, *MODEL, *TWO, "--evidence", masks, "--rankings")
+    assert both.exit_code == 2
+    assert "one at a time" in both.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

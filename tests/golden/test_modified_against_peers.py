@@ -268,4 +268,4 @@ def test_in_a_resnet_zennits_excitation_goes_through_negative_summands_and_ours_
     # A summand of the wrong sign gets a negative probability there, and the other one more than 1. With sums divided like that:
     rules = Rules(convolution="plus", linear="plus", bias=False, excitation=False)
     comparison = cp.compare(cp.logit(net, 2), x, baseline=MEAN)
-    assert_equal_within(comparison.gradients(x, under=lambda: Propagation(rules)), theirs, EQUAL)
+    assert_equal_within(comparison.gradients(x, under=lambda image: Propagation(rules)), theirs, EQUAL)

@@ -125,8 +125,8 @@ def test_a_networks_style_changes_nothing_whole_or_cut(layer):
             cp.logit(SmallNet(3, kind), 0), random_images(4), baseline=cp.baselines.Black(), layer=layer
         )
         mode = Rectified("guided")
-        found[kind] = comparison.gradients(comparison.end, under=lambda mode=mode: mode)
-        scores = comparison.scores(comparison.end, under=lambda: Rectified("guided"))
+        found[kind] = comparison.gradients(comparison.end, under=lambda image, mode=mode: mode)
+        scores = comparison.scores(comparison.end, under=lambda image: Rectified("guided"))
         torch.testing.assert_close(scores, comparison.score, rtol=0, atol=0)
         assert mode.met == 2
     for values in found.values():

@@ -14,6 +14,7 @@ from counterpoint.audit.words import evidence_sentences
 from counterpoint.auditing.written import Written, finite, markdown, write_text
 from counterpoint.classifier import Classifier
 from counterpoint.errors import InputError
+from counterpoint.files import writable_folder
 from counterpoint.images import IMAGE_SUFFIXES
 from counterpoint.protocols import Baseline
 from counterpoint.report.figures import save_png
@@ -46,8 +47,9 @@ def evidence_photographs(
     from counterpoint.report.audit_figures import evidence_figure
 
     evidence = read_evidence(classifier, paths, masks)
-    audit = audit_evidence(classifier, classifier.preprocess(list(paths)), evidence, baselines, **options)
-    folder = Path(out)
+    images = classifier.preprocess(list(paths))
+    folder = writable_folder(out)
+    audit = audit_evidence(classifier, images, evidence, baselines, **options)
     save_png(evidence_figure(audit, classifier.name), folder / "evidence.png")
     headings, rows = evidence_table(audit)
     words = tuple(evidence_sentences(audit))

@@ -69,8 +69,8 @@ class DeepLIFT:
 def _multipliers(comparison: Comparison, end: Tensor, start: Tensor, image: Tensor) -> Tensor:
     """Both runs on the same rows, so that each step meets its own twin."""
     recording = Recording(frozenset(_RULES))
-    comparison.scores(start, image, under=lambda: recording)
-    return comparison.gradients(end, image, under=lambda: Replay(recording, _RULES))
+    comparison.scores(start, image, under=lambda rows: recording)
+    return comparison.gradients(end, image, under=lambda rows: Replay(recording, _RULES))
 
 
 def _quotient(after: Tensor, before: Tensor, x: Tensor, b: Tensor, slope: Callable[[], Tensor]) -> Tensor:

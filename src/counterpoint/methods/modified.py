@@ -69,7 +69,7 @@ class Deconvnet:
 
 def _rectified(comparison: Comparison, rule: RectifierRule, who: str) -> Outcome:
     mode = Rectified(rule)
-    values = exact(step_by_step(comparison).gradients(comparison.end, under=lambda: mode))
+    values = exact(step_by_step(comparison).gradients(comparison.end, under=lambda image: mode))
     if not mode.met:
         raise ModelError(
             f"{who} changes the gradient at rectifying activations (ReLU, ReLU6, LeakyReLU, GELU, SiLU, Hardswish), but none was seen "

@@ -144,4 +144,4 @@ def _relevance(comparison: Comparison, rules: Rules) -> Float[Tensor, "batch *fe
     comparison = step_by_step(comparison)
     if comparison.cut is not None:
         rules = replace(rules, first=None)
-    return exact(comparison.gradients(comparison.end, under=lambda: Propagation(rules)))
+    return exact(comparison.gradients(comparison.end, under=lambda image: Propagation(rules)))

@@ -8,9 +8,11 @@ from counterpoint.metrics.agreement import (
     sensitivity_n,
 )
 from counterpoint.metrics.bank import Bank
+from counterpoint.metrics.capped import CappedForward, CappedScores, capped_forward
 from counterpoint.metrics.complexity import complexity, effective_complexity, sparseness
 from counterpoint.metrics.curve_table import Curve, CurveTable
 from counterpoint.metrics.curves import curves
+from counterpoint.metrics.deviation import ActivationDeviation, Deviations
 from counterpoint.metrics.distribution import OutOfDistribution
 from counterpoint.metrics.disturbances import max_sensitivity, noise_infidelity
 from counterpoint.metrics.half_precision import PrecisionCheck
@@ -23,6 +25,7 @@ from counterpoint.metrics.localisation import (
     top_k_intersection,
 )
 from counterpoint.metrics.masked import average_drop, average_increase
+from counterpoint.metrics.pathway import activation_deviation
 from counterpoint.metrics.pixel_sets import GivenSets, PixelSets, RandomCells, RandomPixels, RandomSquares
 from counterpoint.metrics.random_occlusion import RandomOcclusion, r_oms, random_occlusions
 from counterpoint.metrics.ranking import RankStability, rank_stability
@@ -40,9 +43,13 @@ from counterpoint.metrics.single_curves import (
 )
 
 __all__ = [
+    "ActivationDeviation",
     "Bank",
+    "CappedForward",
+    "CappedScores",
     "Curve",
     "CurveTable",
+    "Deviations",
     "GivenSets",
     "InformationRemoved",
     "OutOfDistribution",
@@ -59,10 +66,12 @@ __all__ = [
     "SensitivityN",
     "Similarity",
     "TradeOff",
+    "activation_deviation",
     "aopc",
     "auc_in_mask",
     "average_drop",
     "average_increase",
+    "capped_forward",
     "complexity",
     "curves",
     "deletion_curve",
