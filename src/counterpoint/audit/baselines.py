@@ -299,18 +299,23 @@ class Question:
             "steps": self.steps,
             "seed": self.seed,
         }
-        deletion = trade_off(score, images, saliency, kind="deletion", **options)
+        # What each part of the work costs, for the progress.
+        path, total = self.steps, self.steps * (2 if self.insertion else 1) + self.occlusions
+        with progress.stage(0, path, total):
+            deletion = trade_off(score, images, saliency, kind="deletion", **options)
         insertion: Sequence[TradeOff | None] = [None] * len(baselines)
         if self.insertion:
-            insertion = trade_off(score, images, saliency, kind="insertion", **options)
-        occluded = random_occlusions(
-            score,
-            images,
-            baselines=baselines,
-            samples=self.occlusions,
-            cells=min(_CELLS, *images.shape[2:]),
-            seed=self.seed,
-        )
+            with progress.stage(path, 2 * path, total):
+                insertion = trade_off(score, images, saliency, kind="insertion", **options)
+        with progress.stage(total - self.occlusions, total, total):
+            occluded = random_occlusions(
+                score,
+                images,
+                baselines=baselines,
+                samples=self.occlusions,
+                cells=min(_CELLS, *images.shape[2:]),
+                seed=self.seed,
+            )
         return [
             [_columns(i, gone, back, float(parts.score[i]), target) for i, target in enumerate(classes)]
             for gone, back, parts in zip(deletion, insertion, occluded, strict=True)
