@@ -84,8 +84,18 @@ ROWS: dict[str, Callable[[KnownShares], tuple[Tensor, Tensor]]] = {
     "lime:regions=patches(4)": lambda k: shares(k, cp.methods.LIME(regions=Patches(4))),
     "rise:masks=512": lambda k: shares(k, cp.methods.RISE(masks=512)),
     "sobol": lambda k: shares(k, cp.methods.Sobol()),
+    "fei": lambda k: shares(k, cp.methods.FEI()),
     "hsic:designs=512": lambda k: shares(k, cp.methods.HSIC(designs=512)),
     "xrai": lambda k: shares(k, cp.methods.XRAI()),
+    "meaningful_perturbation:cells=8,steps=30": lambda k: shares(
+        k, cp.methods.MeaningfulPerturbation(cells=8, steps=30)
+    ),
+    "extremal_perturbation:step=2,sigma=2,steps=30": lambda k: shares(
+        k, cp.methods.ExtremalPerturbation(step=2, sigma=2.0, steps=30)
+    ),
+    "igos:cells=8,points=5,steps=5": lambda k: shares(k, cp.methods.IGOS(cells=8, points=5, steps=5)),
+    "igos_pp:cells=8,points=5,steps=5": lambda k: shares(k, cp.methods.IGOSPP(cells=8, points=5, steps=5)),
+    "fgvis:steps=30": lambda k: shares(k, cp.methods.FGVis(steps=30)),
     "random_map": lambda k: shares(k, cp.methods.RandomMap()),
     "edge_map": lambda k: shares(k, cp.methods.EdgeMap()),
     "centred_blob": lambda k: shares(k, cp.methods.CentredBlob()),

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.errors import CounterpointError, InputError, UnknownNameError
+from counterpoint.protocols import Baseline, Method
 
 Kind = Literal["baseline", "method", "rule", "regions"]
 
@@ -272,7 +273,9 @@ def _converted(value: Any, hint: Any, argument: str) -> Any:
 
 
 def _kind_of(option: Any) -> Kind | None:
-    """The registry that holds a class."""
+    """The registry that holds a class, or all classes of a kind."""
+    if option is Method or option is Baseline:
+        return "method" if option is Method else "baseline"
     return next((kind for kind in _REGISTRIES if option in registry(kind).values()), None)
 
 

@@ -19,8 +19,21 @@ baselines = st.sampled_from([cp.baselines.Black(), cp.baselines.Mean(), cp.basel
 
 # Shares that are exact where the score is linear, whatever the baseline; the others have a reference of their own.
 EXACT_FOR_LINEAR = ("taylor", "integrated_gradients")
+# Searches for masks take hundreds of steps by default; what is promised here holds for a few.
+SMALL = {
+    "meaningful_perturbation": {"steps": 4, "cells": 3, "jitter": 1},
+    "extremal_perturbation": {"steps": 4, "step": 2, "sigma": 2.0, "areas": (0.1, 0.3)},
+    "igos": {"steps": 2, "points": 2, "cells": 3},
+    "igos_pp": {"steps": 2, "points": 2, "cells": 3},
+    "fgvis": {"steps": 4},
+    "fei": {"steps": 6, "quantiles": 3, "every": 2, "measure": 4},
+}
 # Maps that know nothing of the model, and never run it.
 CONTROLS = ("random_map", "edge_map", "centred_blob")
+
+
+def made(name):
+    return METHODS[name](**SMALL.get(name, {}))
 
 
 def question(seed, kind, baseline, method, *, batch=2, layer=None):
@@ -32,7 +45,7 @@ def question(seed, kind, baseline, method, *, batch=2, layer=None):
 
 @given(seed=seeds, kind=kinds, baseline=baselines, name=names)
 def test_values_have_the_shape_of_the_features_and_the_numbers_are_consistent(seed, kind, baseline, name):
-    method = METHODS[name]()
+    method = made(name)
     comparison = question(seed, kind, baseline, method)
     attribution = comparison.explain(method)
     assert attribution.values.shape == comparison.end.shape
@@ -51,13 +64,13 @@ def test_values_have_the_shape_of_the_features_and_the_numbers_are_consistent(se
 
 @given(seed=seeds, kind=kinds, baseline=baselines, name=names)
 def test_the_same_question_has_the_same_answer(seed, kind, baseline, name):
-    one, two = (question(seed, kind, baseline, METHODS[name]()).explain(METHODS[name]()) for _ in range(2))
+    one, two = (question(seed, kind, baseline, made(name)).explain(made(name)) for _ in range(2))
     torch.testing.assert_close(one.values, two.values, rtol=0, atol=0)
 
 
 @given(seed=seeds, kind=kinds, baseline=baselines, name=names)
 def test_an_image_is_explained_the_same_alone_and_in_company(seed, kind, baseline, name):
-    method = METHODS[name]()
+    method = made(name)
     together = question(seed, kind, baseline, method, batch=3)
     attribution = together.explain(method)
     for i in range(3):
@@ -76,7 +89,7 @@ def test_an_image_is_explained_the_same_alone_and_in_company(seed, kind, baselin
 def test_shares_of_a_linear_score_are_exact(name, seed, baseline):
     score, weight = linear_score(seed, (2, 6, 6))
     inputs = random_images(seed)
-    attribution = cp.compare(score, inputs, baseline=baseline).explain(METHODS[name]())
+    attribution = cp.compare(score, inputs, baseline=baseline).explain(made(name))
     torch.testing.assert_close(
         attribution.values, (inputs - baseline(inputs)) * weight, rtol=1e-10, atol=1e-12
     )
@@ -88,7 +101,7 @@ def test_model_and_inputs_leave_as_they_came_even_when_cancelled(seed, name, kin
     net, inputs = SmallNet(seed, kind), random_images(seed)
     net.train(seed % 2 == 0)
     weights, pixels = {k: v.clone() for k, v in net.state_dict().items()}, inputs.clone()
-    method = METHODS[name]()
+    method = made(name)
     layer = "input" if method.level in ("input", "any") else "last"
     comparison = cp.compare(cp.logit(net, 0), inputs, baseline=cp.baselines.Black(), layer=layer)
 
@@ -112,7 +125,7 @@ def test_model_and_inputs_leave_as_they_came_even_when_cancelled(seed, name, kin
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_values_have_the_type_of_the_inputs(name, dtype):
-    method = METHODS[name]()
+    method = made(name)
     net, inputs = SmallNet(0).to(dtype), random_images(0).to(dtype)
     layer = "input" if method.level in ("input", "any") else "last"
     attribution = cp.compare(cp.logit(net, 0), inputs, baseline=cp.baselines.Mean(), layer=layer).explain(

@@ -61,6 +61,14 @@ def test_every_registered_baseline_and_method_goes_round():
             assert spec.build(kind, spec.describe(thing).text) == thing
 
 
+def test_a_method_can_be_a_parameter_of_another():
+    from counterpoint.methods import FGVis, GradCAM, Occlusion
+
+    assert spec.build("method", "fgvis:start=grad_cam") == FGVis(start=GradCAM())
+    within = FGVis(start=Occlusion(size=8, stride=8))
+    assert spec.build("method", spec.describe(within)) == within
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "error", "words"),
     [

@@ -9,9 +9,11 @@ from counterpoint.methods.cam_weights import EigenCAM, GradCAMPlusPlus, XGradCAM
 from counterpoint.methods.controls import CentredBlob, EdgeMap, RandomMap
 from counterpoint.methods.counterfactual_path import IG2
 from counterpoint.methods.deep_lift import DeepLIFT
+from counterpoint.methods.fei import FEI
 from counterpoint.methods.gradients import Gradient, GradientTimesInput, Taylor
 from counterpoint.methods.guided_path import GuidedIG
 from counterpoint.methods.lime import LIME
+from counterpoint.methods.masks import IGOS, IGOSPP, ExtremalPerturbation, FGVis, MeaningfulPerturbation
 from counterpoint.methods.modified import Deconvnet, GuidedBackprop
 from counterpoint.methods.noisy import SmoothGrad, SquareGrad, VarGrad
 from counterpoint.methods.occlusion import FeatureAblation, Occlusion
@@ -57,9 +59,15 @@ METHODS: dict[str, Callable[..., Method]] = {
     "kernel_shap": KernelSHAP,
     "lime": LIME,
     "rise": RISE,
+    "fei": FEI,
     "sobol": Sobol,
     "hsic": HSIC,
     "xrai": XRAI,
+    "meaningful_perturbation": MeaningfulPerturbation,
+    "extremal_perturbation": ExtremalPerturbation,
+    "igos": IGOS,
+    "igos_pp": IGOSPP,
+    "fgvis": FGVis,
     "random_map": RandomMap,
     "edge_map": EdgeMap,
     "centred_blob": CentredBlob,
@@ -71,9 +79,12 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 __all__ = [
+    "FEI",
     "HSIC",
     "IDGI",
     "IG2",
+    "IGOS",
+    "IGOSPP",
     "LIME",
     "LRP",
     "METHODS",
@@ -91,6 +102,8 @@ __all__ = [
     "EigenCAM",
     "ExcitationBackprop",
     "ExpectedGradients",
+    "ExtremalPerturbation",
+    "FGVis",
     "FeatureAblation",
     "GradCAM",
     "GradCAMPlusPlus",
@@ -105,6 +118,7 @@ __all__ = [
     "IntegratedGradients",
     "KernelSHAP",
     "LayerCAM",
+    "MeaningfulPerturbation",
     "Method",
     "Occlusion",
     "Patches",

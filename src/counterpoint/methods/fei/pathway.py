@@ -1,0 +1,98 @@
+"""What keeps a mask to the network's own pathway: clipped gradients, and a price on units more active than for the original image."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from counterpoint.activations import Clip, ClipRule, Layers, Pathway, Watch
+from counterpoint.activations.modes import Under
+from counterpoint.comparison import Comparison
+from counterpoint.errors import InputError
+from counterpoint.protocols import BoundScore
+
+
+@dataclass(frozen=True, eq=False)
+class Clipping:
+    """Makes the contexts in which gradients are clipped, for each side of the curves."""
+
+    pathway: Pathway | None
+    rule: ClipRule
+    both_sides: bool
+
+    @classmethod
+    def of(cls, comparison: Comparison, rule: ClipRule, layers: Layers, *, both_sides: bool) -> "Clipping":
+        """Record the original images; a network without activations has none to clip by.
+
+        Raises:
+            InputError: the network has fewer activations than are asked for.
+            UnknownNameError: no such layer.
+        """
+        if rule == "none":
+            return cls(None, rule, both_sides)
+        try:
+            return cls(_recorded(comparison, layers, "unit"), rule, both_sides)
+        except InputError:
+            if layers is not None:
+                raise
+            return cls(None, rule, both_sides)  # all of no activations
+
+    def under(self, *, insertion: bool) -> Under:
+        """For gradients of the insertion or the deletion side."""
+        pathway = self.pathway
+        if pathway is None or not (insertion or self.both_sides):
+            return nullcontext
+        aim = "maximise" if insertion else "minimise"
+
+        def make(image: Tensor) -> AbstractContextManager[Any]:
+            return Clip(pathway, image, rule=self.rule, aim=aim)  # type: ignore[arg-type]
+
+        return make
+
+
+@dataclass(frozen=True, eq=False)
+class Penalised:
+    """A bound score minus a price on excess activation: f - price * mean over activations of D+ (papers' D.6), of each row.
+
+    A variant of ours: nothing of the kind is published.
+    """
+
+    score: BoundScore
+    pathway: Pathway
+    price: Float[Tensor, " images"]
+    """In units of the score."""
+
+    def __call__(
+        self, points: Float[Tensor, "rows *input"], image: Int[Tensor, " rows"]
+    ) -> Float[Tensor, " rows"]:
+        """The score of each row, minus its price."""
+        found: list[Tensor] = []
+
+        def look(watch: Watch, place: int, result: Tensor) -> None:
+            here, original = watch.by_rows(result), watch.original(place).to(result)
+            over = (here - original.clamp(min=0)).clamp_min(0) + (original.clamp(max=0) - here).clamp_min(0)
+            size = original.abs().flatten(1).sum(1).clamp_min(torch.finfo(result.dtype).tiny)
+            found.append(over.flatten(1).sum(1) / size)
+
+        with Watch(self.pathway, image, look):
+            scores = self.score(points, image)
+        return scores - self.price[image] * torch.stack(found).mean(0).to(scores)
+
+
+def penalised(comparison: Comparison, price: Float[Tensor, " images"], layers: Layers) -> Penalised:
+    """The score of a comparison with a price on excess activation.
+
+    Raises:
+        InputError: the network has no activations, or fewer than are asked for.
+    """
+    return Penalised(comparison.evaluation.runner, _recorded(comparison, layers, "output"), price)
+
+
+def _recorded(comparison: Comparison, layers: Layers, reading: Any) -> Pathway:
+    run: Callable[[Under], Any] = lambda under: comparison.scores(comparison.inputs, under=under)  # noqa: E731
+    module = getattr(comparison.evaluation.runner, "module", None)
+    return Pathway.recorded(run, module, layers=layers, reading=reading)
