@@ -161,8 +161,8 @@ class TradeOffRecipe:
     """What is used is what is learned: the image at the model's size, pasted in parts along deletion paths, against its rivals.
 
     The images are split into those that lose pixels, those that say what is in distribution, and those the result is chosen on. The
-    start is the best of plain and random images, and of photographs that the model is unsure of, as they are and blurred: **the learned
-    image may therefore show one of your photographs.** `photographs=False` leaves these out. See `TradeOffLoss` for the loss.
+    start is the best of some photographs that the model is unsure of, as they are and blurred: **the learned image may therefore show one
+    of your photographs.** With `photographs=False` it is the best of plain and random images. See `TradeOffLoss` for the loss.
 
     Parameters:
         steps: Of Nesterov-accelerated Adam.
@@ -175,7 +175,7 @@ class TradeOffRecipe:
         seams: Weight of activity that neither the image nor the baseline has.
         end_point: Weight of KL(mean prediction || prediction of the baseline), in nats.
         temperature: Of the soft distance, in units of the spread of real images.
-        photographs: Whether photographs are among the starts.
+        photographs: Whether to start from a photograph.
 
     Reference: our own definition, after the two demands of Picard et al. 2025, arXiv:2512.11433.
     """
@@ -292,21 +292,26 @@ class TradeOffRecipe:
         """The best image to start from, and what it is."""
         _, scores = network.measured(photographs)
         like = photographs[:1]
-        candidates: dict[str, Tensor] = {
-            "mid-grey": Zero()(like),
-            "uniform noise": Uniform()(like),
-            "normal noise": Normal()(like),
-            "a random colour": RandomColor()(like),
-            "the mean colour": Constant(tuple(loss.judge.images.mean((0, 2, 3)).tolist()))(like),
-            "the mean image": loss.judge.images.mean(0, keepdim=True),
-        }
+        candidates: dict[str, Tensor] = {}
         if self.photographs:
+            # A plain image may be the better one at first, but has hardly any contrast to learn from: on EfficientNet-Lite0 a start at
+            # mid-grey ended beside the rivals, one at a blurred photograph beyond all of them.
             entropy = -(scores.softmax(1) * scores.log_softmax(1)).sum(1)
             side = min(like.shape[2:])
             for number in entropy.argsort(descending=True)[:4].tolist():
                 photograph = photographs[number : number + 1]
                 candidates[f"photograph {number}"] = photograph
                 candidates[f"photograph {number}, blurred"] = Blur(sigma=side / 75)(photograph)
+        else:
+            mean = loss.judge.images.mean((0, 2, 3)).tolist()
+            candidates = {
+                "mid-grey": Zero()(like),
+                "uniform noise": Uniform()(like),
+                "normal noise": Normal()(like),
+                "a random colour": RandomColor()(like),
+                "the mean colour": Constant(tuple(mean))(like),
+                "the mean image": loss.judge.images.mean(0, keepdim=True),
+            }
         some = loss.pairs[:: max(1, len(loss.pairs) // 32)]
         rows = torch.arange(0, len(loss.pairs), max(1, len(loss.pairs) // 32))
         found = {}
