@@ -61,16 +61,26 @@ class Learned(Baseline):
                 )
             for name, value in _read(self.file).items():
                 object.__setattr__(self, name, value)
-        assert self.image is not None  # for the type checker: read just now
-        if self.image.ndim != 3:
-            raise ShapeError(f"image must be (channel, height, width), got {shape_text(self.image)}.")
-        check_images("image", self.image.unsqueeze(0))
-        digest = content_hash(self.image)
+        if self.pixels.ndim != 3:
+            raise ShapeError(f"image must be (channel, height, width), got {shape_text(self.pixels)}.")
+        check_images("image", self.pixels.unsqueeze(0))
+        digest = content_hash(self.pixels)
         if self.sha256 and self.sha256 != digest:
             raise InputError(
                 f"sha256 of the image in '{self.file}' must be {self.sha256[:12]}..., but is {digest[:12]}...: it is another baseline."
             )
         object.__setattr__(self, "sha256", digest)
+
+    @property
+    def pixels(self) -> Float[Tensor, "channel height width"]:
+        """The image, given or read.
+
+        Raises:
+            InputError: there is none yet.
+        """
+        if self.image is None:
+            raise InputError("image must be given, or a file to read it from.")
+        return self.image
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Learned) and (self.sha256, self.model) == (other.sha256, other.model)
@@ -171,12 +181,11 @@ class Learned(Baseline):
             ShapeError: the inputs are no images, or have other channels.
         """
         check_images("inputs", inputs)
-        assert self.image is not None
-        if inputs.shape[1] != len(self.image):
+        if inputs.shape[1] != len(self.pixels):
             raise ShapeError(
-                f"inputs must have {len(self.image)} channels, as the learned image, got {shape_text(inputs)}."
+                f"inputs must have {len(self.pixels)} channels, as the learned image, got {shape_text(inputs)}."
             )
-        image, size = self.image.unsqueeze(0), (inputs.shape[2], inputs.shape[3])
+        image, size = self.pixels.unsqueeze(0), (inputs.shape[2], inputs.shape[3])
         if image.shape[2:] != inputs.shape[2:]:
             image = resampled(image, whole_box(image, size), size)
         return image.to(inputs).expand_as(inputs)
@@ -219,8 +228,7 @@ class Learned(Baseline):
         Raises:
             OutputError: the file cannot be written.
         """
-        assert self.image is not None
-        tensors = {"image": self.image.contiguous(), **{k: v.contiguous() for k, v in self.tensors.items()}}
+        tensors = {"image": self.pixels.contiguous(), **{k: v.contiguous() for k, v in self.tensors.items()}}
         metadata = {"format": FORMAT, "model": self.model, "facts": json.dumps(self.facts)}
         with whole_file(path) as partial:
             partial.write_bytes(to_bytes(tensors, metadata=metadata))

@@ -20,8 +20,7 @@ def learned_figure(baseline: Learned, audit: BaselineAudit, caption: str = "") -
     figure = Figure(figsize=(15.6, 8.6), dpi=120, facecolor="white", layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.75])
     panels = above.subplots(1, 2 + len(stages))
-    assert baseline.image is not None
-    _show(panels[0], baseline.image, "learned")
+    _show(panels[0], baseline.pixels, "learned")
     for number, (panel, image) in enumerate(zip(panels[1:-1], stages, strict=True), start=1):
         _show(panel, image, f"way, {number} of {len(stages)}")
     losses = baseline.tensors["losses"].numpy()

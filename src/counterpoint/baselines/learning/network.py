@@ -44,9 +44,9 @@ class Network:
             LayerError: no layer is named, and the network has no linear layer on (batch, features).
         """
         read = Readout.of(module, example, layer)
-        assert read.layer is not None  # for the type checker: `of` always names one
-        keep = (read.layer, *watched)
-        return cls(fold(read.module, example[:2], keep=keep).module, read.layer, read.side, tuple(watched))
+        name = read.layer or ""  # `of` always names one
+        keep = (name, *watched)
+        return cls(fold(read.module, example[:2], keep=keep).module, name, read.side, tuple(watched))
 
     def read(
         self, images: Images
