@@ -1,11 +1,11 @@
 """FEI: a map whose insertion and deletion curves are optimised, with gradients that keep to the network's own pathway."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
@@ -18,20 +18,18 @@ from counterpoint.errors import InputError, LayerError
 from counterpoint.layers import default_cam_layer
 from counterpoint.methods.cam import GradCAM, LayerCAM
 from counterpoint.methods.coalitions import on_channels
-from counterpoint.methods.fei.masks import VARIANTS, Masks, Variant, masks_of
-from counterpoint.methods.fei.measured import Curves, by_probability, hard_curves
-from counterpoint.methods.fei.pathway import Clipping, penalised
+from counterpoint.methods.fei.masks import VARIANTS, Variant
+from counterpoint.methods.fei.measured import by_probability, hard_curves
+from counterpoint.methods.fei.pathway import Clipping
 from counterpoint.methods.fei.quantiles import spread_shares
+from counterpoint.methods.fei.search import Fills, Search
 from counterpoint.methods.path import IntegratedGradients
 from counterpoint.protocols import Claim, Level, ModuleScore, Outcome
 from counterpoint.quadrature import Midpoint
 
-Fills = Float[Tensor, "fills images channel height width"]
-
 # Of the blur that a map at the pixels gets before it serves as a start, in units of the image's side.
 _SMOOTH = 1 / 16
 _START_NODES = 8
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -152,12 +150,12 @@ class FEI:
         judged = by_probability(comparison)
         start = self._start(comparison, judged, fills)
         images = len(comparison.inputs)
-        group = max(1, comparison.micro.rows // (2 * self._count))
+        group = max(1, comparison.micro.rows // (2 * self.count))
         parts = []
         for first in range(0, images, group):
             chosen = torch.arange(first, min(first + group, images), device=comparison.inputs.device)
             with progress.stage(first, first + len(chosen), images, "fei"):
-                parts.append(_Search(self, comparison, judged, fills, clipping, chosen, start[chosen]).run())
+                parts.append(Search(self, comparison, judged, fills, clipping, chosen, start[chosen]).run())
         saliency = torch.cat([part.best for part in parts])
         longest = max(part.losses.shape[1] for part in parts)
         measurements = max(part.areas.shape[1] for part in parts)
@@ -174,10 +172,12 @@ class FEI:
         )
 
     @property
-    def _count(self) -> int:
+    def count(self) -> int:
+        """How many shares there are."""
         return self.quantiles if isinstance(self.quantiles, int) else len(self.quantiles)
 
-    def _shares(self, generator: torch.Generator) -> Float[Tensor, " quantiles"]:
+    def shares(self, generator: torch.Generator) -> Float[Tensor, " quantiles"]:
+        """The shares of one step."""
         if isinstance(self.quantiles, int):
             return spread_shares(self.quantiles, generator)
         return torch.tensor(self.quantiles, dtype=torch.float64)
@@ -227,158 +227,6 @@ class FEI:
 
 
 _STARTS = ("best", "grad_cam", "layer_cam", "integrated_gradients", "noise")
-
-
-@dataclass(eq=False)
-class _Found:
-    best: Float[Tensor, "images height width"]
-    losses: Float[Tensor, "images steps"]
-    areas: Float[Tensor, "images measurements"]
-    curves: Curves
-    masks: Float[Tensor, "images shown height width"]
-
-
-class _Search:
-    """The optimisation of a few images' maps."""
-
-    def __init__(
-        self,
-        settings: FEI,
-        comparison: Comparison,
-        judged: Comparison,
-        fills: Fills,
-        clipping: Clipping,
-        chosen: Int[Tensor, " images"],
-        start: Float[Tensor, "images height width"],
-    ) -> None:
-        self.settings, self.comparison, self.judged, self.clipping = settings, comparison, judged, clipping
-        self.fills, self.chosen, self.start = fills, chosen, start
-        spread = (comparison.score - comparison.baseline_score)[chosen].abs()
-        self.unit = spread.clamp_min(1e-12)
-        self.generator = torch.Generator().manual_seed(settings.seed)
-        self.optimised = comparison
-        if settings.penalty:
-            price = torch.zeros_like(comparison.score)
-            price[chosen] = settings.penalty * self.unit
-            runner = penalised(comparison, price, settings.clipped)
-            self.optimised = replace(comparison, evaluation=replace(comparison.evaluation, runner=runner))
-
-    def run(self) -> _Found:
-        settings = self.settings
-        best = self.start
-        curves = self._curves(best)
-        areas, losses = [curves.area], []
-        side = min(best.shape[1:])
-        grids = tuple(dict.fromkeys(min(cells, side) for cells in settings.grids))
-        masks = masks_of(settings.variant, best, cells=grids[0], quantiles=settings._count)
-        share = max(1, settings.steps // len(grids))
-        done = 0
-        for grid, cells in enumerate(grids):
-            if grid:
-                masks = masks.refined(cells)
-            optimiser = torch.optim.Adam(masks.leaves(), lr=settings.learning_rate)
-            # Each image stops by its own curve: its map is the same alone and in company.
-            idle = torch.zeros(len(best), dtype=torch.long, device=best.device)
-            for step in range(share):
-                active = (idle < settings.patience).nonzero().flatten()
-                losses.append(self._step(masks, optimiser, active, done / max(1, settings.steps - 1)))
-                done += 1
-                progress.advance(done, settings.steps, "fei")
-                if (step + 1) % settings.every == 0 or step + 1 == share:
-                    saliency = masks.saliency()
-                    here = self._curves(saliency)
-                    better = (here.area > curves.area) & (idle < settings.patience)
-                    best = torch.where(better[:, None, None], saliency, best)
-                    curves = Curves(
-                        torch.where(better[:, None], here.insertion, curves.insertion),
-                        torch.where(better[:, None], here.deletion, curves.deletion),
-                    )
-                    areas.append(here.area)
-                    idle = torch.where(better, 0, idle + 1)
-                    if bool((idle >= settings.patience).all()):
-                        break
-        shares = spread_shares(_SHOWN, None).expand(len(best), -1)
-        shown = masks_of("score_map", best, cells=max(best.shape[1:]), quantiles=_SHOWN)
-        with torch.no_grad():
-            pictures = shown.at(shares, settings.temperature[1])
-        return _Found(best.detach(), torch.stack(losses, 1), torch.stack(areas, 1), curves, pictures)
-
-    def _step(
-        self,
-        masks: Masks,
-        optimiser: torch.optim.Optimizer,
-        active: Int[Tensor, " active"],
-        progressed: float,
-    ) -> Float[Tensor, " images"]:
-        """One step for the images that have not stopped; their losses, NaN for the others."""
-        settings = self.settings
-        first, last = settings.temperature
-        temperature = first * (last / first) ** min(1.0, progressed)
-        # The same draws for every image.
-        shares = settings._shares(self.generator).expand(len(self.chosen), -1)
-        quantiles = shares.shape[1]
-        drawn = torch.randint(len(self.fills), (quantiles,), generator=self.generator)
-        with torch.inference_mode(False), torch.enable_grad():
-            kept = masks.at(shares, temperature)[active]
-            number = active.repeat_interleave(quantiles)
-            image = self.chosen[number]
-            which = drawn.to(image.device).repeat(len(active))
-            x, fill = self.comparison.inputs[image], self.fills[which, image]
-            alpha = kept.flatten(0, 1).unsqueeze(1).to(x)
-            sides = [(alpha, True, 1.0)]
-            if settings.deletion:
-                sides.append((1 - alpha, False, -settings.deletion))
-            value = torch.zeros(len(self.chosen), device=kept.device, dtype=self.unit.dtype)
-            surrogate = masks.penalty(shares, temperature) * len(self.chosen)
-            for amount, insertion, weight in sides:
-                points = self._moved(torch.lerp(fill, x, amount))
-                scored = self.optimised if insertion else self.comparison
-                scores, gradient = scored.scores_and_gradients(
-                    points.detach(), image, under=self.clipping.under(insertion=insertion)
-                )
-                scale = weight / (quantiles * self.unit[number])
-                value = value.index_add(0, number, scale * scores.to(scale))
-                # Downhill for the optimiser is uphill for the score.
-                surrogate = surrogate - (points * scale.view(-1, 1, 1, 1).to(gradient) * gradient).sum()
-            found = torch.autograd.grad(surrogate, masks.leaves())
-        kept_as_is = [leaf.detach().clone() for leaf in masks.leaves()]
-        for leaf, gradient in zip(masks.leaves(), found, strict=True):
-            leaf.grad = gradient
-        optimiser.step()
-        optimiser.zero_grad()
-        stopped = torch.ones(len(self.chosen), dtype=torch.bool, device=active.device)
-        stopped[active] = False
-        with torch.no_grad():
-            for leaf, before in zip(masks.leaves(), kept_as_is, strict=True):
-                leaf[stopped] = before[stopped]
-        return (-value).masked_fill(stopped, math.nan).detach()
-
-    def _moved(
-        self, points: Float[Tensor, "rows channel height width"]
-    ) -> Float[Tensor, "rows channel height width"]:
-        if self.settings.jitter:
-            reach = 2 * self.settings.jitter + 1
-            down, right = (
-                torch.randint(reach, (2,), generator=self.generator) - self.settings.jitter
-            ).tolist()
-            points = points.roll((down, right), (2, 3))
-        if self.settings.flip and int(torch.randint(2, (), generator=self.generator)):
-            points = points.flip(3)
-        return points
-
-    def _curves(self, saliency: Float[Tensor, "images height width"]) -> Curves:
-        def scores(points: Tensor, image: Tensor) -> Tensor:
-            return self.judged.scores(points, self.chosen[image])
-
-        return hard_curves(
-            scores,
-            self.comparison.inputs[self.chosen],
-            saliency,
-            self.fills[:, self.chosen],
-            steps=self.settings.measure,
-            at_once=self.comparison.micro.rows,
-            seed=self.settings.seed,
-        )
 
 
 def _cheap_map(
