@@ -233,11 +233,10 @@ def audit_baselines(
         layer = default_map_layer(classifier.module, images[:1])
     pictures = [content_hash(image) for image in images]
     # A bank made here is known by what it is made of: its features have other last digits with another number of threads.
-    made_of = (
-        {"photographs": list(zip(known, pictures, strict=True)), "crops": crops}
-        if bank is None
-        else bank.fingerprint
-    )
+    if bank is None:
+        identity = key_of({"photographs": list(zip(known, pictures, strict=True)), "crops": crops})
+    else:
+        identity = bank.fingerprint
     if bank is None:
         with progress.stage(0, 1, _PARTS, "bank"):
             bank = Bank.of(classifier, images, groups=known, crops=crops, seed=seed)
@@ -245,7 +244,7 @@ def audit_baselines(
     facts = {
         "audit": "baselines 1",
         "model": bank.model,
-        "bank": made_of if isinstance(made_of, str) else key_of(made_of),
+        "bank": identity,
         "method": spec.describe(method).as_dict(),
         "against": spec.describe(against).as_dict(),
         "layer": layer or "input",

@@ -59,12 +59,5 @@ def as_seen_by(
         steps=steps,
         seed=seed,
     )
-    spread = float(bank.real_distances().std())
-    excess = torch.stack(
-        [
-            (each.out_of_distribution.distances.mean(1) - each.out_of_distribution.clean_distances).double()
-            / spread
-            for each in found
-        ]
-    )
-    return replace(audit, numbers={**audit.numbers, "excess": excess.cpu()})
+    excess = torch.stack([each.out_of_distribution.excess.double().cpu() for each in found])
+    return replace(audit, numbers={**audit.numbers, "excess": excess})

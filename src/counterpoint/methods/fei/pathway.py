@@ -56,7 +56,7 @@ class Clipping:
 
 @dataclass(frozen=True, eq=False)
 class Penalised:
-    """A bound score minus a price on excess activation: f - price * mean over activations of D+ (papers' D.6), of each row.
+    """A bound score minus a price on excess activation: f - price * mean over activations of D+, of each row.
 
     A variant of ours: nothing of the kind is published.
     """
