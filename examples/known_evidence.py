@@ -6,13 +6,17 @@ with exact masks is given, mosaics of these with EfficientNet-Lite0.
 
     python examples/known_evidence.py
     python examples/known_evidence.py --cutouts DIR --images 40
-    python examples/known_evidence.py --learned shapes_vgg=vgg.safetensors
+    python examples/known_evidence.py --learn DIR --learned mosaics=lite0.safetensors
+
+With --learn a baseline is learned for each network of the shapes, from other images than those of the audit, and kept in DIR; with
+--learned a file is taken that `counterpoint baseline learn` made.
 """
 
 import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,6 +25,7 @@ import counterpoint as cp
 from counterpoint.arguments import as_baselines
 from counterpoint.audit import EvidenceAudit, audit_evidence
 from counterpoint.auditing import evidence_table
+from counterpoint.baselines import TradeOffRecipe
 from counterpoint.data import shapes
 from counterpoint.data.mosaics import compose
 
@@ -69,16 +74,35 @@ def of_mosaics(folder: str, count: int) -> Question:
         known = [(float(p[i, number]), k, number) for k, number in enumerate(classes) if number is not None]
         chosen.append(max(known)[1:])
     evidence = torch.stack([batch.masks[i, k] for i, (k, _) in enumerate(chosen)])
-    return Question(
-        "efficientnet_lite0 on mosaics", classifier, batch.images, evidence, [number for _, number in chosen]
-    )
+    return Question("mosaics", classifier, batch.images, evidence, [number for _, number in chosen])
+
+
+def learned_from_shapes(question: Question, folder: Path) -> list[str]:
+    """The files of two baselines learned from other shapes, now or before: from one of the images on, and from plain ones."""
+    others = shapes.generate(160, seed=SEED + 1).images
+    files = []
+    for start in ("image", "plain"):
+        file = folder / f"{question.name}_from_{start}.safetensors"
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            recipe = TradeOffRecipe(photographs=start == "image")
+            cp.baselines.Learned.fit(question.classifier, images=others, recipe=recipe).save(file)
+        files.append(str(file))
+    return files
 
 
 def audited(
-    question: Question, learned: Mapping[str, str], texts: Sequence[str] = BASELINES, steps: int = 10
+    question: Question,
+    learned: Mapping[str, Sequence[str]],
+    texts: Sequence[str] = BASELINES,
+    steps: int = 10,
 ) -> EvidenceAudit:
     """The audit of one question."""
-    own = [f"learned:file={learned[question.name]}"] if question.name in learned else []
+    own = [
+        f"{kind}:file={file}"
+        for file in learned.get(question.name, ())
+        for kind in ("learned", "learned_per_image")
+    ]
     return audit_evidence(
         question.classifier,
         question.images,
@@ -88,6 +112,12 @@ def audited(
         steps=steps,
         seed=SEED,
     )
+
+
+def shortened(baseline: str) -> str:
+    """A learned baseline by kind and file name."""
+    kind, _, rest = baseline.partition(":file=")
+    return f"{kind} ({Path(rest.split(',')[0]).stem})" if rest else kind
 
 
 def main() -> None:
@@ -108,9 +138,18 @@ def main() -> None:
         metavar="MODEL=FILE",
         help="a learned baseline of one of the models",
     )
+    parser.add_argument(
+        "--learn",
+        type=Path,
+        metavar="DIR",
+        help="learn a baseline for each network of the shapes, and keep it here",
+    )
     parser.add_argument("--only", action="append", help="only this model")
     options = parser.parse_args()
-    learned = dict(each.split("=", 1) for each in options.learned)
+    learned: dict[str, list[str]] = {}
+    for each in options.learned:
+        name, file = each.split("=", 1)
+        learned.setdefault(name, []).append(file)
     questions = [lambda name=name: of_shapes(name, options.images) for name in NETWORKS]
     names = [f"shapes_{name}" for name in NETWORKS]
     if options.cutouts:
@@ -120,11 +159,13 @@ def main() -> None:
         if options.only and name not in options.only:
             continue
         question = ask()
+        if options.learn and name not in learned and name != "mosaics":
+            learned[name] = learned_from_shapes(question, options.learn)
         headings, rows = evidence_table(audited(question, learned))
         print(f"\n{question.name}, {len(question.images)} images\n")
         print("| " + " | ".join(headings) + " |", "|---" * len(headings) + "|", sep="\n")
         for row in rows:
-            print("| " + " | ".join(row) + " |")
+            print("| " + " | ".join((shortened(row[0]), *row[1:])) + " |")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from counterpoint.comparison import Comparison, compare, compare_layers
     from counterpoint.models import load_model
     from counterpoint.report import plot
-    from counterpoint.scores import contrast, log_odds, logit, probability
+    from counterpoint.scores import contrast, log_odds, log_probability, logit, probability
 
 __version__ = "0.1.0"
 
@@ -31,6 +31,7 @@ _NAMES = {
     "load_attribution": "attribution",
     "load_model": "models",
     "log_odds": "scores",
+    "log_probability": "scores",
     "logit": "scores",
     "plot": "report",
     "probability": "scores",
@@ -50,6 +51,7 @@ __all__ = [
     "load_attribution",
     "load_model",
     "log_odds",
+    "log_probability",
     "logit",
     "methods",
     "metrics",

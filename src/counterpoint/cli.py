@@ -171,7 +171,8 @@ def explain(
         ),
     ] = None,
     score: Annotated[
-        Literal["logit", "probability", "log_odds"], typer.Option(help="What is read of the class.")
+        Literal["logit", "probability", "log_probability", "log_odds"],
+        typer.Option(help="What is read of the class."),
     ] = "logit",
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps. By default cuda where there is one, else cpu.")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,9 +33,13 @@ from counterpoint.layers import find_layer
 from counterpoint.places import Places, default_map_layer
 from counterpoint.protocols import Baseline, Method
 from counterpoint.report import card, plot, save_png
+from counterpoint.report.further import further_figure
 from counterpoint.report.wording import name_text
 
-ScoreKind = Literal["logit", "probability", "log_odds"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ScoreKind = Literal["logit", "probability", "log_probability", "log_odds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,8 @@ class Explained:
     card: Path
     values: tuple[Path, ...]
     """One file for each explanation, in the order of the card."""
+    further: tuple[Path, ...]
+    """Figures of what only some methods find."""
     facts: dict[str, Any] = field(repr=False)
     """What the card says."""
 
@@ -57,6 +63,16 @@ class Failed:
 
     photograph: Path
     error: CounterpointError
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """One explanation of a photograph."""
+
+    file: str
+    """What tells its files from those of the others: "blur.grad_cam.layer4"."""
+    attribution: Attribution
+    further: "Figure | None"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +123,7 @@ def explain_photographs(
     """Explain each photograph against each baseline with each method, and write what was found.
 
     For each: `NAME.png` (the figure), `NAME.json` (the card, written last) and `NAME.BASELINE.METHOD[.LAYER].safetensors` (the values).
+    A method that finds more than values, as FEI does, gets a figure of it too, `NAME.BASELINE.METHOD.png`.
     Files are replaced where they are there already.
 
     Args:
@@ -139,7 +156,6 @@ def explain_photographs(
             find_layer(classifier.module, layer)
     places = Places.of(methods, layers)
     names = output_names(files)
-    _check_no_photograph_is_overwritten(files, names, Path(out))
     job = _Job(
         classifier=classifier,
         score=scores.ClassScore(classifier, target, score),
@@ -151,6 +167,7 @@ def explain_photographs(
         folder=Path(out),
         note=note,
     )
+    _check_no_photograph_is_overwritten(job, files, names)
     new = not job.folder.exists()
     writable_folder(job.folder)
     try:
@@ -188,14 +205,19 @@ def _explain(job: _Job, path: Path, name: str, inputs: Tensor, places: Places) -
     questions = [
         {layer: comparison.at(layer, bypass=job.bypass) for layer in layers} for comparison in comparisons
     ]
-    found: list[tuple[str, Attribution]] = []
+    caption = _caption(job, path)
+    found: list[_Answer] = []
     total = len(questions) * len(places.pairs)
     for b, question in enumerate(questions):
         for method, layer in places.pairs:
             short = f"{job.baseline_names[b]}.{job.method_names[method]}"
             words = f"{path.name}: {name_text(spec.describe(method))} against {job.baseline_names[b]}"
             with progress.stage(len(found), len(found) + 1, total, words):
-                found.append((_file_part(short, layer), _finite(question[layer], method)))
+                with progress.stage(0, 9, 10):
+                    attribution = _finite(question[layer], method)
+                with progress.stage(9, 10, 10):
+                    further = further_figure(attribution, job.score, inputs, caption)
+                found.append(_Answer(file=_file_part(short, layer), attribution=attribution, further=further))
     return _write(job, path, name, inputs, found)
 
 
@@ -208,34 +230,45 @@ def _finite(comparison: Comparison, method: Method) -> Attribution:
     return attribution
 
 
-def _write(
-    job: _Job, path: Path, name: str, inputs: Tensor, found: list[tuple[str, Attribution]]
-) -> Explained:
-    attributions = [attribution for _, attribution in found]
+def _caption(job: _Job, path: Path) -> str:
+    return f"{path.name}  ·  {job.model['name']}"
+
+
+def _write(job: _Job, path: Path, name: str, inputs: Tensor, found: list[_Answer]) -> Explained:
+    attributions = [answer.attribution for answer in found]
     facts = card(attributions, model=job.model, photograph=path, device=job.classifier.device)
-    figure = plot(attributions, inputs, caption=f"{path.name}  ·  {job.model['name']}", note=job.note)
-    values = []
-    for (part, attribution), explanation in zip(found, facts["explanations"], strict=True):
-        file = job.folder / f"{name}.{part}.safetensors"
-        attribution.save(file)
+    figure = plot(attributions, inputs, caption=_caption(job, path), note=job.note)
+    values, pictures = [], []
+    for answer, explanation in zip(found, facts["explanations"], strict=True):
+        file = job.folder / f"{name}.{answer.file}.safetensors"
+        answer.attribution.save(file)
         explanation["values_file"] = file.name
         values.append(file)
+        if answer.further is not None:
+            pictures.append(job.folder / f"{name}.{answer.file}.png")
+            save_png(answer.further, pictures[-1])
+            explanation["figure_file"] = pictures[-1].name
     picture, text = job.folder / f"{name}.png", job.folder / f"{name}.json"
     facts["figure_file"] = picture.name
     save_png(figure, picture)
     # The card comes last: where it is, everything that it names is there too.
     with whole_file(text) as partial:
         partial.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return Explained(photograph=path, figure=picture, card=text, values=tuple(values), facts=facts)
+    return Explained(
+        photograph=path, figure=picture, card=text, values=tuple(values), further=tuple(pictures), facts=facts
+    )
 
 
-def _check_no_photograph_is_overwritten(files: Sequence[Path], names: Sequence[str], out: Path) -> None:
-    folder = out.resolve()
+def _check_no_photograph_is_overwritten(job: _Job, files: Sequence[Path], names: Sequence[str]) -> None:
+    folder = job.folder.resolve()
     photographs = {path.resolve() for path in files}
+    parts = ["", *(f".{b}.{m}" for b in job.baseline_names for m in job.method_names.values())]
     for name in names:
-        figure = folder / f"{name}.png"
-        if figure in photographs:
-            raise InputError(f"the figure would overwrite the photograph '{figure}'; choose another --out.")
+        for figure in (folder / f"{name}{part}.png" for part in parts):
+            if figure in photographs:
+                raise InputError(
+                    f"the figure would overwrite the photograph '{figure}'; choose another --out."
+                )
 
 
 def _short_names(kind: str, things: Sequence[Baseline] | Sequence[Method]) -> tuple[str, ...]:

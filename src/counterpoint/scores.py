@@ -1,7 +1,7 @@
 """What is explained: one number per image, settled at the original inputs.
 
-`logit`, `probability`, `log_odds` and `contrast` read a class out of a classifier's output; any callable
-(rows, ...) -> (rows,) is a score too.
+`logit`, `probability`, `log_probability`, `log_odds` and `contrast` read a class out of a classifier's output; any
+callable (rows, ...) -> (rows,) is a score too.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ from counterpoint.protocols import BoundScore, Score
 Target = int | str | Sequence[int] | Sequence[str] | Int[Tensor, " batch"]
 """A class: its index, its label, "top1" (the model's own first choice at the clean input), or one of these per image."""
 
-Kind = Literal["logit", "probability", "log_odds", "contrast"]
+Kind = Literal["logit", "probability", "log_probability", "log_odds", "contrast"]
 
 
 def logit(model: nn.Module | Classifier, target: Target = "top1") -> "ClassScore":
@@ -38,6 +38,11 @@ def logit(model: nn.Module | Classifier, target: Target = "top1") -> "ClassScore
 def probability(model: nn.Module | Classifier, target: Target = "top1") -> "ClassScore":
     """The softmax probability of a class, p_c in [0, 1]; see `logit` for the arguments."""
     return ClassScore(model, target, "probability")
+
+
+def log_probability(model: nn.Module | Classifier, target: Target = "top1") -> "ClassScore":
+    """The log-softmax of a class, log p_c = z_c - log sum over all classes of exp z_j, at most 0; see `logit` for the arguments."""
+    return ClassScore(model, target, "log_probability")
 
 
 def log_odds(model: nn.Module | Classifier, target: Target = "top1") -> "ClassScore":
@@ -59,7 +64,7 @@ def contrast(
 
 
 class ClassScore:
-    """A class read out of a classifier's output; made by `logit`, `probability`, `log_odds` or `contrast`."""
+    """A class read out of a classifier's output; made by `logit`, `probability` and their like."""
 
     def __init__(
         self, model: nn.Module | Classifier, target: Target, kind: Kind, against: Target | None = None
@@ -198,6 +203,8 @@ class BoundClassScore:
         own = logits.gather(1, chosen)[:, 0]
         if self.kind == "probability":
             return (own - logits.logsumexp(1)).exp()
+        if self.kind == "log_probability":
+            return logits.log_softmax(1).gather(1, chosen)[:, 0]
         if self.kind == "log_odds":
             return own - logits.scatter(1, chosen, -torch.inf).logsumexp(1)
         if self.against is not None:

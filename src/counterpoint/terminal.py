@@ -129,10 +129,12 @@ def print_results(explained: "list[Explained]", *, out: Path, note: str, chosen_
     if note:
         console.print(note, markup=False)
     # Not wrapped by us: a path that is broken in two cannot be copied.
-    count = f"{len(explained)} figure{'s' if len(explained) > 1 else ''}, with cards and values, in"
+    figures = sum(1 + len(result.further) for result in explained)
+    count = f"{figures} figure{'s' if figures > 1 else ''}, with cards and values, in"
     console.print(f"{count} {out}{os.sep}", markup=False, soft_wrap=True)
     for result in explained[:10]:
-        console.print(f"  {result.figure}", markup=False, soft_wrap=True)
+        for figure in (result.figure, *result.further):
+            console.print(f"  {figure}", markup=False, soft_wrap=True)
 
 
 _LEARNED_COLUMNS = ("baseline", "undominated", "excess", "confidence lost", "entropy", "negative divergence")

@@ -156,6 +156,20 @@ def test_cams_get_the_default_layer_and_the_answer_says_so(desk):
     assert max(map(len, result.stdout.splitlines())) <= 100
 
 
+def test_fei_gets_a_figure_of_its_own_that_the_answer_lists(desk):
+    method = "fei:steps=4,quantiles=2,grids=(4,),measure=5"
+    result = run(
+        "explain", "cat.jpg", *TINY[:4], "--score", "log_probability", "--method", method, "--out", "out"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "score: log-probability" in result.stdout
+    assert "2 figures, with cards and values" in result.stdout
+    assert result.stdout.splitlines()[-2:] == [
+        f"  {os.path.join('out', name)}" for name in ("cat.png", "cat.black.fei.png")
+    ]
+    assert {path.suffix for path in (desk / "out").iterdir()} == {".json", ".png", ".safetensors"}
+
+
 def test_an_explicit_tolerance_reaches_the_method():
     default, chosen, own, rule = as_methods(
         [

@@ -12,7 +12,6 @@ import counterpoint as cp
 from counterpoint.errors import Cancelled, InputError, LayerError
 from counterpoint.methods import FEI
 from counterpoint.methods.fei.masks import VARIANTS, masks_of
-from counterpoint.methods.fei.measured import hard_curves
 from counterpoint.methods.fei.pathway import penalised
 from counterpoint.methods.fei.quantiles import nested_masks, smooth_quantile, spread_shares
 from counterpoint.progress import listening
@@ -142,23 +141,6 @@ def test_masks_of_their_own_pay_for_not_being_nested():
     assert float(masks.penalty(shares, 0.1).detach()) > 0.05
 
 
-# the measured curve
-
-
-def test_hard_curves_are_those_of_the_metrics(net, images):
-    comparison = question(net, images)
-    saliency = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(3))
-    found = hard_curves(
-        comparison.scores, images, saliency, comparison.baseline_inputs[None], steps=8, at_once=5, seed=2
-    )
-    table = cp.metrics.curves(
-        cp.logit(net, 0), images, {"map": saliency}, [cp.baselines.Black()], steps=8, seed=2
-    )
-    for kind in ("insertion", "deletion"):
-        torch.testing.assert_close(getattr(found, kind), table.curve(kind, saliency="map").scores)
-    torch.testing.assert_close(found.area, (table.areas("insertion") - table.areas("deletion")).flatten())
-
-
 # the method
 
 
@@ -181,8 +163,10 @@ def test_the_result_is_never_worse_than_its_start_by_the_measured_curve(net, ima
     assert (area >= found.extras["start"] - 1e-6).all()
 
 
-def test_curves_are_measured_as_probabilities_whatever_is_optimised(net, images):
-    found = question(net, images).explain(SMALL(steps=2))
+@pytest.mark.parametrize("make", [cp.logit, cp.log_probability, cp.probability, cp.contrast])
+def test_curves_are_measured_as_probabilities_whatever_is_optimised(net, images, make):
+    comparison = cp.compare(make(net, 0), images, baseline=cp.baselines.Black())
+    found = comparison.explain(SMALL(steps=2))
     p = net(images).softmax(1)[:, 0]
     torch.testing.assert_close(found.extras["insertion"][:, -1].float(), p.detach())
 
@@ -198,6 +182,14 @@ def test_the_cost_is_two_gradients_for_each_share_and_step(net, images):
     assert found.gradient_evaluations.tolist() == [2 * 4 * 30] * 3
     one_sided = question(net, images).explain(SMALL(start="noise", patience=99, deletion=0.0))
     assert one_sided.gradient_evaluations.tolist() == [4 * 30] * 3
+
+
+def test_progress_rises_from_the_start_to_the_last_step(net, images):
+    seen = []
+    with listening(lambda done, total, what: seen.append(done / total)):
+        question(net, images).explain(SMALL(steps=6))
+    assert seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (0, 1)
 
 
 def test_an_image_that_gains_nothing_stops_and_does_not_stop_the_others(net, images):

@@ -20,10 +20,10 @@ from counterpoint.methods.masks.grids import (
     total_variation,
     value_and_slope,
 )
-from counterpoint.methods.masks.keep_best import measured_area
 from counterpoint.methods.masks.line_search import backtracked
 from counterpoint.methods.masks.smooth_maximum import SmoothMaximum
 from counterpoint.methods.masks.starting import start_map
+from counterpoint.methods.measured import Judge
 from counterpoint.progress import listening
 from networks import SmallNet, random_images
 
@@ -363,19 +363,9 @@ def test_the_best_measured_map_is_kept_and_is_never_worse_than_the_start(method)
     found = question.explain(method)
     measured = found.extras["measured"]
     assert measured.shape == (2, 3)  # the start and two on the way
-    torch.testing.assert_close(measured_area(question, found.heatmap()), measured.amax(1))
-    assert (measured_area(question, found.heatmap()) >= measured[:, 0]).all()
-
-
-def test_the_measured_area_is_the_relevance_gain():
-    question = small_question(baseline=cp.baselines.Mean())
-    saliency = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    expected = cp.metrics.relevance_gain(
-        cp.logit(SmallNet(3), 0), question.inputs, saliency, baseline=cp.baselines.Mean(), steps=20
-    )
-    before = question.tally.forwards.clone()
-    torch.testing.assert_close(measured_area(question, saliency, steps=20), expected)
-    assert (question.tally.forwards - before).tolist() == [39, 39]
+    area = Judge.of(question).curves(found.heatmap()).area
+    torch.testing.assert_close(area, measured.amax(1))
+    assert (area >= measured[:, 0]).all()
 
 
 def test_a_search_starts_at_the_map_it_is_given():

@@ -150,7 +150,7 @@ def test_deep_lift_of_max_pooling_gives_a_rise_to_the_new_maximum_and_a_fall_to_
 
 
 @pytest.mark.parametrize("layer", ["input", "stem", "last"])
-@pytest.mark.parametrize("make", [cp.logit, cp.probability, cp.log_odds, cp.contrast])
+@pytest.mark.parametrize("make", [cp.logit, cp.probability, cp.log_probability, cp.log_odds, cp.contrast])
 @pytest.mark.parametrize("kind", SmallNet.KINDS)
 def test_deep_lift_is_complete_for_every_score_at_every_layer(kind, make, layer):
     score = make(SmallNet(1, kind), 1)
@@ -542,7 +542,7 @@ def test_weights_that_are_computed_are_no_activations():
     torch.testing.assert_close(attribution.values, row(2.0, 3.0) / math.sqrt(10), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("make", [cp.probability, cp.log_odds])
+@pytest.mark.parametrize("make", [cp.probability, cp.log_probability, cp.log_odds])
 def test_relevance_refuses_scores_that_are_not_linear_in_the_outputs(make):
     kind = make.__name__
     for method, wanted in zip(RELEVANCE, ("cp.logit or cp.contrast", "cp.logit"), strict=True):

@@ -1,5 +1,7 @@
 """What is read out of a classifier, and what is refused."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -41,6 +43,7 @@ def test_top1_is_settled_at_the_clean_input(logits):
 def test_each_score_is_its_formula(logits):
     p = logits.softmax(1)
     torch.testing.assert_close(read(cp.probability(Table(), 2), logits), p[:, 2])
+    torch.testing.assert_close(read(cp.log_probability(Table(), 2), logits), p[:, 2].log())
     torch.testing.assert_close(read(cp.log_odds(Table(), 2), logits), (p[:, 2] / (1 - p[:, 2])).log())
     torch.testing.assert_close(read(cp.contrast(Table(), 0, against=3), logits), logits[:, 0] - logits[:, 3])
     torch.testing.assert_close(
@@ -48,10 +51,17 @@ def test_each_score_is_its_formula(logits):
     )
 
 
-def test_log_odds_and_probability_stay_finite_for_huge_logits():
+def test_scores_stay_finite_for_huge_logits():
     logits = torch.tensor([[300.0, 0.0, -300.0]])
+    assert read(cp.log_probability(nn.Identity(), 2), logits).item() == pytest.approx(-600.0)
     assert read(cp.log_odds(nn.Identity(), 0), logits).item() == pytest.approx(300.0)
     assert read(cp.probability(nn.Identity(), 2), logits).item() == 0.0
+
+
+def test_a_log_probability_keeps_the_digits_that_a_difference_of_huge_logits_loses():
+    logits = torch.tensor([[300.0, 295.0]])
+    expected = -math.log1p(math.exp(-5))
+    assert read(cp.log_probability(nn.Identity(), 0), logits).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(

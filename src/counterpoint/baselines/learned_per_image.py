@@ -34,6 +34,7 @@ class LearnedPerImage(Baseline):
 
     Parameters:
         file: A baseline learned by the trade-off recipe.
+        sha256: Of its image, 64 hexadecimal digits; checked where it is given.
         steps: Of Nesterov-accelerated Adam, for each image.
         rows: Perturbed images in each step.
         learning_rate: Of the optimiser.
@@ -44,6 +45,7 @@ class LearnedPerImage(Baseline):
     """
 
     file: str = ""
+    sha256: str = ""
     steps: int = 8
     rows: int = 6
     learning_rate: float = 0.1
@@ -59,6 +61,8 @@ class LearnedPerImage(Baseline):
         check_range("steps", self.steps, 1)
         check_range("rows", self.rows, 2)
         check_range("learning_rate", self.learning_rate, 0, open_low=True)
+        # Known by its content: another image under the same name is another baseline.
+        object.__setattr__(self, "sha256", Learned(file=self.file, sha256=self.sha256).sha256)
 
     @property
     def without_image(self) -> str:

@@ -25,6 +25,9 @@ _COMPOSITES: dict[str, tuple[Rule, Rule | None]] = {
     "epsilon_gamma_box": ("gamma", "box"),
 }
 
+# Kinds of score whose last step is no sum of the model's outputs.
+_NOT_LINEAR = ("probability", "log_probability", "log_odds")
+
 
 @dataclass(frozen=True)
 class LRP:
@@ -56,7 +59,7 @@ class LRP:
 
     Raises:
         ModelError: an operation without a rule (products of activations, softmax, layer norm, attention), or one that cannot be seen.
-        InputError: a probability or log-odds, which are not linear in the model's outputs; pixels outside of [0, 1] for the box.
+        InputError: a probability, its logarithm or log-odds, not linear in the model's outputs; pixels outside of [0, 1] for the box.
 
     Reference: Bach et al. 2015, doi:10.1371/journal.pone.0130140; rules and composites after Montavon et al. 2019,
     doi:10.1007/978-3-030-28954-6_10; gamma for negative activations after Andéol et al. 2021, arXiv:2106.04923.
@@ -77,7 +80,7 @@ class LRP:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, in which each convolution is run again, up to five times."""
-        _check_score(comparison, "LRP", ("probability", "log_odds"), "cp.logit or cp.contrast")
+        _check_score(comparison, "LRP", _NOT_LINEAR, "cp.logit or cp.contrast")
         convolution, first = _COMPOSITES[self.composite]
         pixels = comparison.inputs
         if first == "box" and not bool(((pixels >= 0) & (pixels <= 1)).all()):
@@ -126,7 +129,7 @@ class ExcitationBackprop:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, in which each convolution is run again, up to twice."""
-        _check_score(comparison, "ExcitationBackprop", ("probability", "log_odds", "contrast"), "cp.logit")
+        _check_score(comparison, "ExcitationBackprop", (*_NOT_LINEAR, "contrast"), "cp.logit")
         rules = Rules(convolution="plus", linear="plus", bias=False, excitation=True)
         return Outcome(values=_relevance(comparison, rules))
 

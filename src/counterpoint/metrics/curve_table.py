@@ -1,6 +1,7 @@
 """Insertion and deletion curves as results: everything is kept per image, means come last."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,6 +69,25 @@ def points_of(kind: Kind, baseline: Baseline) -> slice:
     if not baseline.fill_only:
         return slice(None)
     return slice(None, -1) if kind == "deletion" else slice(1, None)
+
+
+def check_kinds(kinds: Sequence[Kind], *, of: str) -> tuple[Kind, ...]:
+    """The kinds asked for, each once.
+
+    Args:
+        kinds: "deletion", "insertion" or both.
+        of: What they are kinds of, in messages.
+
+    Raises:
+        InputError: no list, or an empty one.
+        UnknownNameError: no such kind.
+    """
+    if isinstance(kinds, str) or not kinds:
+        raise InputError(f"kinds must be a list of 'deletion', 'insertion' or both, got {kinds!r}.")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UnknownNameError.among(f"kind of {of}", str(kind), KINDS)
+    return tuple(dict.fromkeys(kinds))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

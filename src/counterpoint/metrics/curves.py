@@ -15,7 +15,15 @@ from counterpoint.checks import check_batch, check_finite, check_images
 from counterpoint.errors import InputError, UnknownNameError
 from counterpoint.folding import fold as folded_copy
 from counterpoint.metrics import half_precision
-from counterpoint.metrics.curve_table import KINDS, CurveTable, Kind, Precision, mean_height, points_of
+from counterpoint.metrics.curve_table import (
+    KINDS,
+    CurveTable,
+    Kind,
+    Precision,
+    check_kinds,
+    mean_height,
+    points_of,
+)
 from counterpoint.metrics.half_precision import PrecisionCheck
 from counterpoint.metrics.ordering import Order, check_order, check_saliencies, removed_counts
 from counterpoint.metrics.perturbation import Perturbation, Replacement
@@ -75,7 +83,7 @@ def curves(
     check_batch("inputs", inputs)
     check_images("inputs", inputs)
     check_order(order, seed)
-    chosen = _checked_kinds(kinds)
+    asked = check_kinds(kinds, of="curve")
     if precision not in ("float32", "bfloat16"):
         raise UnknownNameError.among("precision", str(precision), ["float32", "bfloat16"])
     names = _checked_names(baselines)
@@ -95,7 +103,7 @@ def curves(
         maps=maps,
         replacements=tuple(Replacement.settled_for(baseline, bound, inputs) for baseline in baselines),
         counts=torch.tensor(counts, device=inputs.device),
-        kinds=chosen,
+        kinds=tuple(kind for kind in KINDS if kind in asked),
         order=order,
         seed=seed,
         micro=micro,
@@ -222,15 +230,6 @@ def _areas(work: Perturbation) -> Float[Tensor, "curves maps images"]:
             here = points_of(kind, replacement.baseline)
             areas.append(mean_height(scores[k, b][..., here], fractions[here]))
     return torch.stack(areas)
-
-
-def _checked_kinds(kinds: Sequence[Kind]) -> tuple[Kind, ...]:
-    if isinstance(kinds, str) or not kinds:
-        raise InputError(f"kinds must be a list of 'deletion', 'insertion' or both, got {kinds!r}.")
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UnknownNameError.among("kind of curve", str(kind), KINDS)
-    return tuple(kind for kind in KINDS if kind in kinds)
 
 
 def _checked_names(baselines: Sequence[Baseline]) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from counterpoint.activations import Layers, Pathway, Under
 from counterpoint.attribution import Attribution
 from counterpoint.batching import MicroBatch
 from counterpoint.checks import check_batch, check_images
-from counterpoint.errors import InputError, UnknownNameError
+from counterpoint.errors import InputError
 from counterpoint.layers import eager
-from counterpoint.metrics.curve_table import KINDS, Kind
+from counterpoint.metrics.curve_table import Kind, check_kinds
 from counterpoint.metrics.ordering import Order, check_order, check_saliency, ordering
 from counterpoint.metrics.perturbation import Replacement
 from counterpoint.metrics.removal_path import bound_to_module, check_baseline
@@ -68,7 +68,7 @@ class NestedMasks:
         check_baseline(baseline)
         check_order(order, seed)
         counts = _checked_counts(fractions, inputs[0, 0].numel())
-        chosen = _checked_kinds(kinds)
+        chosen = check_kinds(kinds, of="path")
         if isinstance(floor, bool) or not isinstance(floor, int) or floor < 0:
             raise InputError(
                 f"floor must be how many random masks to compare with, 0 or more, got {floor!r}."
@@ -207,12 +207,3 @@ def _checked_counts(fractions: Sequence[float], pixels: int) -> tuple[int, ...]:
             f"fractions must rise, and differ by a pixel at least from each other, 0 and 1, but of {pixels} pixels {wanted} are {counts}."
         )
     return tuple(counts)
-
-
-def _checked_kinds(kinds: Sequence[Kind]) -> tuple[Kind, ...]:
-    if isinstance(kinds, str) or not kinds:
-        raise InputError(f"kinds must be a list of 'insertion', 'deletion' or both, got {kinds!r}.")
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UnknownNameError.among("kind of path", str(kind), KINDS)
-    return tuple(dict.fromkeys(kinds))

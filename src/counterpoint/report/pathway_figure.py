@@ -47,15 +47,15 @@ def pathway_figure(
     sides: list[tuple[str, np.ndarray, bool]] = []
     differences: list[tuple[str, np.ndarray, bool]] = []
     for kind in deviation.kinds:
-        ours = _shown(deviation, measure, kind, image, floor=False)
+        ours = shown_values(deviation, measure, kind, image, floor=False)
         sides.append((f"{kind}\nthe map", ours, False))
         if deviation.floors[kind]:
-            floor = _shown(deviation, measure, kind, image, floor=True)
+            floor = shown_values(deviation, measure, kind, image, floor=True)
             sides.append((f"{kind}\nrandom masks", floor, False))
             differences.append((f"{kind}\ndifference", ours - floor, True))
     # Next to each other, so that each colour bar has its own panels above it.
     columns = [*sides, *differences]
-    most, swing = (_largest([numbers for _, numbers, _ in group]) for group in (sides, differences))
+    most, swing = (largest([numbers for _, numbers, _ in group]) for group in (sides, differences))
     rows = len(deviation.layers)
     figure = Figure(
         figsize=(_NAMES + _PANEL * len(columns), max(2.8, 2.2 + _ROW * rows)),
@@ -68,7 +68,7 @@ def pathway_figure(
     drawn: dict[bool, AxesImage] = {}
     for panel, (title, numbers, signed) in zip(axes, columns, strict=True):
         norm = Normalize(-swing, swing) if signed else PowerNorm(0.5, 0.0, most)
-        drawn[signed] = _heat(panel, numbers, norm, SCALE if signed else "Oranges")
+        drawn[signed] = heat_panel(panel, numbers, norm, SCALE if signed else "Oranges")
         panel.set_title(f"{title}\nmean {np.mean(numbers):.3f}", fontsize=8)
         panel.set_xticks(range(len(fractions)), fractions, fontsize=7)
     _name_rows(axes[0], deviation.layers)
@@ -85,22 +85,23 @@ def pathway_figure(
     return figure
 
 
-def _shown(
+def shown_values(
     deviation: ActivationDeviation, measure: str, kind: str, image: int | None, *, floor: bool
 ) -> np.ndarray:
-    """(layers, fractions)."""
+    """One measure on one kind of path, (layers, fractions), of one image or their mean."""
     values = deviation.values(measure, kind, floor=floor)
     shown: np.ndarray = (values.mean(0) if image is None else values[image]).double().cpu().numpy()
     return shown
 
 
-def _largest(columns: Sequence[np.ndarray]) -> float:
+def largest(columns: Sequence[np.ndarray]) -> float:
     """The largest size of all numbers, to scale colours with."""
     sizes = [float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0.0)) for numbers in columns]
     return max(sizes, default=0.0) or 1.0
 
 
-def _heat(panel: Axes, numbers: np.ndarray, norm: Normalize, colours: str | Colormap) -> AxesImage:
+def heat_panel(panel: Axes, numbers: np.ndarray, norm: Normalize, colours: str | Colormap) -> AxesImage:
+    """A table of numbers as colours; what is not defined is grey."""
     panel.set_facecolor("#b0b0b0")
     panel.tick_params(length=2)
     return panel.imshow(numbers, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")

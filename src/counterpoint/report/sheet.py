@@ -121,7 +121,7 @@ def sheet_of(
         subtitle="  ·  ".join(part for part in details if part),
         photograph=Column(
             title="photograph",
-            picture=_picture(inputs),
+            picture=picture_of(inputs),
             reason="",
             facts=((f"f(x), {unit}", number(facts[0]["score"]), False),),
         ),
@@ -152,7 +152,7 @@ def _column(attribution: Attribution, inputs: Tensor, image: int) -> Column:
     elif isinstance(attribution.baseline, Baseline):
         # The same alone as in the batch, which every baseline promises.
         drawn, reason = attribution.baseline(inputs), ""
-        picture = _picture(drawn if drawn.ndim == inputs.ndim else drawn[0])
+        picture = picture_of(drawn if drawn.ndim == inputs.ndim else drawn[0])
         draws = attribution.baseline.draws
     whose = "score of this baseline" if draws == 1 else f"mean of {draws} draws"
     if _has_own_start(attribution):
@@ -281,7 +281,7 @@ def _facts(fact: dict[str, Any]) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def _picture(inputs: Tensor) -> Float[Tensor, "height width color"]:
+def picture_of(inputs: Tensor) -> Float[Tensor, "height width color"]:
     """The first image as RGB in [0, 1]; other numbers of channels than 1 and 3 as the grey of their mean."""
     pixels = inputs[0].detach().cpu().float().clamp(0.0, 1.0)
     if pixels.shape[0] != 3:

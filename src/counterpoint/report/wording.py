@@ -10,6 +10,7 @@ from counterpoint.spec import Description, unusual
 UNITS = {
     "logit": "logit",
     "probability": "probability",
+    "log_probability": "log-probability",
     "log_odds": "log-odds",
     "contrast": "logit difference",
     "callable": "score",

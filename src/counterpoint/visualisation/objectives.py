@@ -277,7 +277,9 @@ class ClassObjective:
 
 
 def class_(
-    model: Model, target: int | str, kind: Literal["logit", "probability", "log_odds"] = "logit"
+    model: Model,
+    target: int | str,
+    kind: Literal["logit", "probability", "log_probability", "log_odds"] = "logit",
 ) -> ClassObjective:
     """The score of a class. The logit keeps growing where a probability has come near 1 and stops.
 

@@ -1,7 +1,7 @@
 """FEI: a map whose insertion and deletion curves are optimised, with gradients that keep to the network's own pathway."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -19,17 +19,22 @@ from counterpoint.layers import default_cam_layer
 from counterpoint.methods.cam import GradCAM, LayerCAM
 from counterpoint.methods.coalitions import on_channels
 from counterpoint.methods.fei.masks import VARIANTS, Variant
-from counterpoint.methods.fei.measured import by_probability, hard_curves
 from counterpoint.methods.fei.pathway import Clipping
 from counterpoint.methods.fei.quantiles import spread_shares
-from counterpoint.methods.fei.search import Fills, Search
+from counterpoint.methods.fei.search import Search
+from counterpoint.methods.measured import Judge
 from counterpoint.methods.path import IntegratedGradients
-from counterpoint.protocols import Claim, Level, ModuleScore, Outcome
+from counterpoint.metrics.perturbation import Replacement
+from counterpoint.protocols import Baseline, Claim, Level, ModuleScore, Outcome
 from counterpoint.quadrature import Midpoint
 
 # Of the blur that a map at the pixels gets before it serves as a start, in units of the image's side.
 _SMOOTH = 1 / 16
 _START_NODES = 8
+# Of all the work, to show progress by.
+_START_SHARE = 0.1
+
+Images = Float[Tensor, "batch channel height width"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class FEI:
     measured hard insertion - deletion area was the largest on the way, the start included, so that it is never worse than its start by
     that measure. With gradient clipping on the insertion side units that a mask drives further than the original image did hand no
     gradient on. `extras`: `loss` (batch, steps), `measured` (batch, measurements) areas, `insertion`, `deletion` (batch, points) of the
-    result, `masks` (batch, shown, height, width), `start` (batch,) the area of the start.
+    result, `masks` (batch, shown, height, width), `start_map` (batch, height, width) and `start` (batch,) its area.
 
     Parameters:
         variant: "score_map": one map, all masks its thresholds; "masks": one mask for each share; "cumulative": masks that only grow.
@@ -145,17 +150,25 @@ class FEI:
             raise InputError(
                 f"FEI needs a fill-in with an image, between which and the input a mask can blend, but {comparison.baseline!r} only fills."
             )
-        fills = self._fills(comparison)
+        replacements = self._replacements(comparison)
+        fills = torch.stack([image for _, image in replacements])
         clipping = Clipping.of(comparison, self.rule, self.clipped, both_sides=self.both_sides)
-        judged = by_probability(comparison)
-        start = self._start(comparison, judged, fills)
+        judge = replace(
+            Judge.of(comparison, steps=self.measure, seed=self.seed).by_probability(),
+            fills=tuple(Replacement(baseline=each, whole=image) for each, image in replacements),
+        )
+        with progress.stage(0, _START_SHARE, 1, "fei"):
+            start = self._start(comparison, judge)
         images = len(comparison.inputs)
         group = max(1, comparison.micro.rows // (2 * self.count))
         parts = []
         for first in range(0, images, group):
             chosen = torch.arange(first, min(first + group, images), device=comparison.inputs.device)
-            with progress.stage(first, first + len(chosen), images, "fei"):
-                parts.append(Search(self, comparison, judged, fills, clipping, chosen, start[chosen]).run())
+            begun, ended = (
+                _START_SHARE + (1 - _START_SHARE) * done / images for done in (first, first + len(chosen))
+            )
+            with progress.stage(begun, ended, 1, "fei"):
+                parts.append(Search(self, comparison, judge, fills, clipping, chosen, start[chosen]).run())
         saliency = torch.cat([part.best for part in parts])
         longest = max(part.losses.shape[1] for part in parts)
         measurements = max(part.areas.shape[1] for part in parts)
@@ -168,6 +181,7 @@ class FEI:
                 "deletion": torch.cat([part.curves.deletion for part in parts]),
                 "masks": torch.cat([part.masks for part in parts]),
                 "start": torch.cat([part.areas[:, 0] for part in parts]),
+                "start_map": start,
             },
         )
 
@@ -182,20 +196,19 @@ class FEI:
             return spread_shares(self.quantiles, generator)
         return torch.tensor(self.quantiles, dtype=torch.float64)
 
-    def _fills(self, comparison: Comparison) -> Fills:
-        found = [comparison.baseline_inputs]
+    def _replacements(self, comparison: Comparison) -> list[tuple[Baseline, Images]]:
+        """The comparison's baseline and the further fill-ins, each with its images."""
+        found = [(comparison.baseline, comparison.baseline_inputs)]
         for text in self.also:
             baseline = spec.build("baseline", text).prepare(comparison.bound, comparison.inputs)
             if baseline.draws > 1 or baseline.fill_only:
                 raise InputError(
                     f"also must name fill-ins with one image each, but {text!r} has {baseline.draws} or only fills."
                 )
-            found.append(baseline(comparison.inputs))
-        return torch.stack(found)
+            found.append((baseline, baseline(comparison.inputs)))
+        return found
 
-    def _start(
-        self, comparison: Comparison, judged: Comparison, fills: Fills
-    ) -> Float[Tensor, "images height width"]:
+    def _start(self, comparison: Comparison, judge: Judge) -> Float[Tensor, "images height width"]:
         """The map to start from, for each image."""
         if self.start == "noise":
             generator = torch.Generator().manual_seed(self.seed)
@@ -205,21 +218,14 @@ class FEI:
         found, areas = [], []
         for k, name in enumerate(names):
             with progress.stage(k, k + 1, len(names), f"start {name}"):
-                saliency = _cheap_map(comparison, name, required=self.start != "best")
+                with progress.stage(0, 1, 2):
+                    saliency = _cheap_map(comparison, name, required=self.start != "best")
                 if saliency is None:
                     continue
                 found.append(saliency)
                 if len(names) > 1:
-                    measured = hard_curves(
-                        judged.scores,
-                        comparison.inputs,
-                        saliency,
-                        fills,
-                        steps=self.measure,
-                        at_once=comparison.micro.rows,
-                        seed=self.seed,
-                    )
-                    areas.append(measured.area)
+                    with progress.stage(1, 2, 2):
+                        areas.append(judge.curves(saliency).area)
         if len(found) == 1:
             return found[0]
         best = torch.stack(areas).argmax(0)

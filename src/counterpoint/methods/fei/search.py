@@ -11,9 +11,9 @@ from torch import Tensor
 from counterpoint import progress
 from counterpoint.comparison import Comparison
 from counterpoint.methods.fei.masks import Masks, masks_of
-from counterpoint.methods.fei.measured import Curves, hard_curves
 from counterpoint.methods.fei.pathway import Clipping, penalised
 from counterpoint.methods.fei.quantiles import spread_shares
+from counterpoint.methods.measured import HardCurves, Judge
 
 if TYPE_CHECKING:
     from counterpoint.methods.fei.method import FEI
@@ -30,7 +30,7 @@ class Found:
     best: Float[Tensor, "images height width"]
     losses: Float[Tensor, "images steps"]
     areas: Float[Tensor, "images measurements"]
-    curves: Curves
+    curves: HardCurves
     masks: Float[Tensor, "images shown height width"]
 
 
@@ -41,13 +41,13 @@ class Search:
         self,
         settings: "FEI",
         comparison: Comparison,
-        judged: Comparison,
+        judge: Judge,
         fills: Fills,
         clipping: Clipping,
         chosen: Int[Tensor, " images"],
         start: Float[Tensor, "images height width"],
     ) -> None:
-        self.settings, self.comparison, self.judged, self.clipping = settings, comparison, judged, clipping
+        self.settings, self.comparison, self.judge, self.clipping = settings, comparison, judge, clipping
         self.fills, self.chosen, self.start = fills, chosen, start
         spread = (comparison.score - comparison.baseline_score)[chosen].abs()
         self.unit = spread.clamp_min(1e-12)
@@ -63,7 +63,7 @@ class Search:
         """All steps; what came of them."""
         settings = self.settings
         best = self.start
-        curves = self._curves(best)
+        curves = self._curves(best, 0)
         areas, losses = [curves.area], []
         side = min(best.shape[1:])
         grids = tuple(dict.fromkeys(min(cells, side) for cells in settings.grids))
@@ -83,13 +83,10 @@ class Search:
                 progress.advance(done, settings.steps, "fei")
                 if (step + 1) % settings.every == 0 or step + 1 == share:
                     saliency = masks.saliency()
-                    here = self._curves(saliency)
+                    here = self._curves(saliency, done)
                     better = (here.area > curves.area) & (idle < settings.patience)
                     best = torch.where(better[:, None, None], saliency, best)
-                    curves = Curves(
-                        torch.where(better[:, None], here.insertion, curves.insertion),
-                        torch.where(better[:, None], here.deletion, curves.deletion),
-                    )
+                    curves = here.where(better, curves)
                     areas.append(here.area)
                     idle = torch.where(better, 0, idle + 1)
                     if bool((idle >= settings.patience).all()):
@@ -163,16 +160,6 @@ class Search:
             points = points.flip(3)
         return points
 
-    def _curves(self, saliency: Float[Tensor, "images height width"]) -> Curves:
-        def scores(points: Tensor, image: Tensor) -> Tensor:
-            return self.judged.scores(points, self.chosen[image])
-
-        return hard_curves(
-            scores,
-            self.comparison.inputs[self.chosen],
-            saliency,
-            self.fills[:, self.chosen],
-            steps=self.settings.measure,
-            at_once=self.comparison.micro.rows,
-            seed=self.settings.seed,
-        )
+    def _curves(self, saliency: Float[Tensor, "images height width"], done: int) -> HardCurves:
+        with progress.stage(done, done, self.settings.steps, "fei"):
+            return self.judge.curves(saliency, self.chosen)
