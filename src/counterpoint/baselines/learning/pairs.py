@@ -30,8 +30,8 @@ def draw_pairs(
 ) -> Pairs:
     """Random points of deletion paths: the top share p of an order, p ~ U(0, 1].
 
-    The order is in turn that of the map of the image, that of a smooth random field, and that of random blocks, so that a baseline is
-    fitted to no single kind of mask.
+    The order is in turn that of the map of the image, that of a smooth random field, that of random blocks and that of single pixels, so
+    that a baseline is fitted to no single kind of mask.
 
     Args:
         saliency: Larger goes first.
@@ -46,10 +46,12 @@ def draw_pairs(
     )[:count]
     orders = []
     for k, number in enumerate(image.tolist()):
-        if k % 3 == 0:
+        if k % 4 == 0:
             order = saliency[number].detach().cpu().double()
+        elif k % 4 == 3:
+            order = torch.rand(height, width, generator=generator).double()
         else:
-            side, mode = (_FIELD, "bicubic") if k % 3 == 1 else (_BLOCKS, "nearest")
+            side, mode = (_FIELD, "bicubic") if k % 4 == 1 else (_BLOCKS, "nearest")
             field = torch.rand(1, 1, side, side, generator=generator).double()
             order = F.interpolate(field, size=(height, width), mode=mode)[0, 0]
         # Ties, within a block or a constant map, are broken at random.
