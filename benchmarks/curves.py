@@ -1,12 +1,14 @@
 """Insertion and deletion curves on EfficientNet-Lite0 at equal points: torch-cam, a plain loop, ours, and ours in bfloat16.
 
-    python benchmarks/curves.py [--runs NAME ...] [--images N] [--maps M] [--steps S] [--repeats N]
+    python benchmarks/curves.py [--runs NAME ...] [--images N] [--maps M] [--steps S] [--repeats N] [--quantus]
 
 torch-cam  DeletionInsertionMetric, 32 perturbed images at a time as it comes; its extractor is replaced by given maps.
 loop       what one writes by hand: all points of a curve in one forward, both ends of every curve anew.
 plain      cp.metrics.curves on the model as it is.
 folded     on the folded copy, which is made and checked anew within the time.
 bfloat16   with precision="bfloat16": in all, and without making the copies and checking them against float32. It needs 8 images.
+
+With --quantus: Quantus' PixelFlipping, which knows deletion only, beside our deletion curves on the folded copy, to black.
 
 Steps must divide the 50,176 pixels: elsewhere torch-cam places its points differently. Absolute times mean little on a shared machine;
 the ratios are of runs next to each other.
@@ -28,6 +30,7 @@ from torch import Tensor, nn
 
 import counterpoint as cp
 from counterpoint.data.photographs import find_photographs
+from counterpoint.scores import ClassScore
 
 BASELINE = cp.baselines.Mean()
 RUNS = ["torch-cam", "loop", "plain", "folded", "bfloat16"]
@@ -85,6 +88,72 @@ def loop(
     return areas
 
 
+def flipping(
+    module: nn.Module, images: Tensor, maps: dict[str, Tensor], classes: list[int], steps: int
+) -> Tensor:
+    """(maps, images, 3 * steps): the logit after each step of deletion, by Quantus, which takes the smallest value of an image for black.
+
+    It removes values, not pixels, whose three values are tied and go together; its steps must divide the pixels. So it makes three points
+    where we make one, and pixels are whole at every third.
+    """
+    import numpy as np
+    import quantus
+
+    metric = quantus.PixelFlipping(
+        features_in_step=images[0, 0].numel() // steps,
+        normalise=False,
+        perturb_baseline="black",
+        disable_warnings=True,
+    )
+    options = {"softmax": False, "device": "cpu", "channel_first": True}
+    found = [
+        metric(
+            model=module,
+            x_batch=images.numpy(),
+            y_batch=np.array(classes),
+            a_batch=saliency.unsqueeze(1).numpy(),
+            **options,
+        )
+        for saliency in maps.values()
+    ]
+    return torch.tensor(np.array(found))
+
+
+def beside_quantus(
+    score: ClassScore,
+    images: Tensor,
+    maps: dict[str, Tensor],
+    classes: list[int],
+    steps: int,
+    repeats: int,
+) -> None:
+    """Print seconds and differences, taking turns."""
+    images = images.clone()
+    images[:, :, 0, 0] = 0  # so that the smallest value is black
+    black = cp.baselines.Black()
+
+    def ours() -> Tensor:
+        table = cp.metrics.curves(score, images, maps, [black], steps=3 * steps, kinds=["deletion"])
+        return table.scores[0, 0, :, :, 1:]
+
+    runs = {"quantus": lambda: flipping(score.module, images, maps, classes, steps), "folded": ours}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    results: dict[str, Tensor] = {}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            results[name] = run()
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    print(f"\nDeletion only, {len(images)} images, {len(maps)} maps, {3 * steps} steps:\n")
+    print(f"| | seconds, median of {repeats} | times faster than quantus | largest difference of a logit |")
+    print("|---|---|---|---|")
+    for name, taken in medians.items():
+        whole = slice(2, None, 3)
+        gap = float((results[name] - results["quantus"])[..., whole].abs().max())
+        print(f"| {name} | {taken:.2f} | {medians['quantus'] / taken:.2f} | {gap:.1e} |")
+
+
 def processor() -> str:
     """The instructions for bfloat16 that this processor has, in words."""
     flags = Path("/proc/cpuinfo")
@@ -102,6 +171,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS[:-1])
+    parser.add_argument("--quantus", action="store_true", help="beside Quantus, and nothing else")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     classifier = cp.load_model("efficientnet_lite0")
@@ -118,6 +188,9 @@ def main() -> None:
     fields = [nn.functional.interpolate(each, size=(224, 224), mode="bicubic")[:, 0] for each in noise]
     maps = {f"map {i}": each for i, each in enumerate(fields)}
     steps = arguments.steps
+    if arguments.quantus:
+        beside_quantus(score, images, maps, classes, steps, arguments.repeats)
+        return
 
     def ours(**options: Any) -> Tensor:
         table = cp.metrics.curves(score, images, maps, [BASELINE], steps=steps, **options)

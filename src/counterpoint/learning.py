@@ -32,6 +32,7 @@ from counterpoint.store import key_of
 from counterpoint.visualisation import Moment
 
 AnyRecipe = PublishedRecipe | TradeOffRecipe
+Rivals = Sequence[tuple[str, Baseline]]
 NAME = "learned"
 
 _MAPS_AT_ONCE = 8
@@ -74,7 +75,7 @@ def learn(
     *,
     recipe: AnyRecipe,
     layer: str = "penultimate",
-    rivals: Sequence[tuple[str, Baseline]] | None = None,
+    rivals: Rivals | None = None,
     witness: Classifier | None = None,
     seed: int = 0,
     reported: Reported = FULL,
@@ -106,68 +107,38 @@ def learn(
         raise InputError(f"--out must end in .safetensors, got '{out}'.")
     rivals = list(paper_b() if rivals is None else rivals)
     fitted, held_out = split(len(paths), recipe.least_images, seed, reported.photographs, at_most)
+    unfinished = out.with_suffix(".unfinished.safetensors")
     with progress.stage(0, 0.02, 1, "reading photographs"):
         images = classifier.preprocess([paths[i] for i in (*fitted, *held_out)])
     mine, others = images[: len(fitted)], images[len(fitted) :]
     with progress.stage(0.02, 0.1, 1, "maps"):
         saliency = _maps(classifier, mine) if isinstance(recipe, TradeOffRecipe) else None
-    question = {
-        "model": model_hash(classifier.module),
-        "images": content_hash(mine),
-        "recipe": recipe.name,
-        "settings": {each.name: getattr(recipe, each.name) for each in fields(recipe)},
-        "layer": layer,
-        "seed": seed,
-    }
-    unfinished = out.with_suffix(".unfinished.safetensors")
     with progress.stage(0.1, 0.6, 1, "learning"):
-        baseline = Learned.fit(
+        baseline = _fitted(
             classifier,
-            layer,
-            images=mine,
+            mine,
+            saliency,
             recipe=recipe,
+            layer=layer,
             rivals=rivals,
-            saliency=saliency,
             seed=seed,
-            state=_saved(unfinished, key_of(question)),
-            on_step=_Saving(unfinished, key_of(question)),
+            unfinished=unfinished,
         )
     names = [output_names(paths)[i] for i in held_out]
-    judged = [*[each for _, each in rivals], baseline]
+    trial = _Trial(others, names, rivals, baseline, reported, seed)
     with progress.stage(0.6, 0.85 if witness else 0.99, 1, "report"):
-        audit = audit_baselines(
-            classifier,
-            others,
-            judged,
-            names=names,
-            crops=reported.crops,
-            steps=reported.steps,
-            insertion=False,
-            occlusions=1,
-            seed=seed,
-        )
-        audit = replace(audit, names=(*(name for name, _ in rivals), NAME))
+        audit = trial.audited(classifier)
     opinions = {classifier.name: audit}
     if witness is not None:
         with progress.stage(0.85, 0.99, 1, f"witness {witness.name}"):
-            free = [*judged[:-1], replace(baseline, any_model=True)]
-            opinions[witness.name] = as_seen_by(
-                witness,
-                audit,
-                others,
-                _maps(classifier, others),
-                free,
-                crops=reported.crops,
-                steps=reported.steps,
-                seed=seed,
-            )
-    words = [_verdict(name, opinion, name == classifier.name) for name, opinion in opinions.items()]
+            opinions[witness.name] = trial.witnessed(witness, audit, _maps(classifier, others))
+    words = tuple(_verdict(name, opinion, name == classifier.name) for name, opinion in opinions.items())
     baseline = baseline.with_facts(
         audit={
             "photographs": names,
             "steps": reported.steps,
             "opinions": {name: _summary(opinion) for name, opinion in opinions.items()},
-            "words": words,
+            "words": list(words),
         }
     )
     baseline.save(out)
@@ -177,7 +148,7 @@ def learn(
     headings, rows = baseline_table(audit)
     return Taught(
         baseline=baseline,
-        words=tuple(words),
+        words=words,
         headings=headings,
         rows=rows,
         files=(out, figure),
@@ -212,6 +183,83 @@ def _maps(classifier: Classifier, images: Tensor) -> Float[Tensor, "images heigh
         found.append(comparison.explain(GradCAM()).heatmap().detach())
         progress.advance(len(found) * _MAPS_AT_ONCE, len(images), "maps")
     return torch.cat(found)
+
+
+def _fitted(
+    classifier: Classifier,
+    images: Float[Tensor, "images channel height width"],
+    saliency: Float[Tensor, "images height width"] | None,
+    *,
+    recipe: AnyRecipe,
+    layer: str,
+    rivals: Rivals,
+    seed: int,
+    unfinished: Path,
+) -> Learned:
+    """The baseline, from where an earlier run to the same question was stopped."""
+    key = key_of(
+        {
+            "model": model_hash(classifier.module),
+            "images": content_hash(images),
+            "recipe": recipe.name,
+            "settings": {each.name: getattr(recipe, each.name) for each in fields(recipe)},
+            "layer": layer,
+            "seed": seed,
+        }
+    )
+    return Learned.fit(
+        classifier,
+        layer,
+        images=images,
+        recipe=recipe,
+        rivals=rivals,
+        saliency=saliency,
+        seed=seed,
+        state=_saved(unfinished, key),
+        on_step=_Saving(unfinished, key),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A learned baseline beside its rivals, on photographs that it was not learned from."""
+
+    images: Float[Tensor, "images channel height width"]
+    names: Sequence[str]
+    rivals: Rivals
+    baseline: Learned
+    reported: Reported
+    seed: int
+
+    def audited(self, classifier: Classifier) -> BaselineAudit:
+        """In the eyes of its own model."""
+        audit = audit_baselines(
+            classifier,
+            self.images,
+            [*(rival for _, rival in self.rivals), self.baseline],
+            names=self.names,
+            crops=self.reported.crops,
+            steps=self.reported.steps,
+            insertion=False,
+            occlusions=1,
+            seed=self.seed,
+        )
+        return replace(audit, names=(*(name for name, _ in self.rivals), NAME))
+
+    def witnessed(
+        self, witness: Classifier, audit: BaselineAudit, saliency: Float[Tensor, "images height width"]
+    ) -> BaselineAudit:
+        """The same audit in the eyes of another model, along the same maps."""
+        return as_seen_by(
+            witness,
+            audit,
+            self.images,
+            saliency,
+            [*(rival for _, rival in self.rivals), replace(self.baseline, any_model=True)],
+            crops=self.reported.crops,
+            steps=self.reported.steps,
+            seed=self.seed,
+        )
 
 
 class _Saving:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from counterpoint import cli
 from counterpoint.arguments import as_methods
+from counterpoint.cli.explain import USUAL_METHODS
 from counterpoint.report.wording import number
 
 TINY = (
@@ -181,7 +182,7 @@ def test_an_explicit_tolerance_reaches_the_method():
         0.05,
     )
     assert (default.tolerance, own.tolerance, rule.tolerance) == (0.05, 0.2, None)
-    assert as_methods(cli.USUAL_METHODS, None)[0].tolerance == 0.01
+    assert as_methods(USUAL_METHODS, None)[0].tolerance == 0.01
     assert chosen == as_methods(["gradient"], None)[0]
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from counterpoint.audit.baselines import BaselineAudit
+from counterpoint.audit.baseline_audit import BaselineAudit
 from counterpoint.classifier import Classifier
 from counterpoint.errors import InputError
 from counterpoint.metrics import Bank, trade_off

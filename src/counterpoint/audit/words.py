@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from counterpoint.audit.baselines import MEASURES, REMOVALS, BaselineAudit
+from counterpoint.audit.baseline_audit import BaselineAudit
 from counterpoint.audit.evidence import EvidenceAudit
+from counterpoint.audit.measures import MEASURES, REMOVALS
 from counterpoint.audit.rankings import METRICS, Metric, RankingAudit
 
 _SURE, _LIKELY = 0.95, 0.5

@@ -1,6 +1,8 @@
 """Learn a baseline for a model: recipes, their losses, and what they are measured on."""
 
-from counterpoint.baselines.learning.recipes import RECIPES, Lesson, PublishedRecipe, Recipe, TradeOffRecipe
+from counterpoint.baselines.learning.lesson import Lesson, Recipe
+from counterpoint.baselines.learning.published import PublishedRecipe
 from counterpoint.baselines.learning.saliency import smoothed_gradient
+from counterpoint.baselines.learning.trade_off_recipe import TradeOffRecipe
 
-__all__ = ["RECIPES", "Lesson", "PublishedRecipe", "Recipe", "TradeOffRecipe", "smoothed_gradient"]
+__all__ = ["Lesson", "PublishedRecipe", "Recipe", "TradeOffRecipe", "smoothed_gradient"]

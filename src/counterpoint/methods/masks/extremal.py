@@ -1,6 +1,6 @@
 """The mask of a given area that keeps the score highest, or takes most of it away."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -153,10 +153,7 @@ class ExtremalPerturbation:
             start=None if begin is None else on_channels(begin, comparison),
         )
         each = paint.image(masks).reshape(batch, count, *shape)
-        extras = {**found.extras, "masks": each, "shares": each.mean((2, 3))}
-        return Outcome(
-            values=found.values, reference=found.reference, own_target=found.own_target, extras=extras
-        )
+        return replace(found, extras={**found.extras, "masks": each, "shares": each.mean((2, 3))})
 
     def _reward(
         self, blend: Blend, masks: Float[Tensor, "rows height width"], image: Tensor, look: Look

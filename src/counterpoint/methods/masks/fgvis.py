@@ -1,7 +1,7 @@
 """A mask for each pixel and channel, kept to the evidence in the image by clipping gradients."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -152,10 +152,7 @@ class FGVis:
             keep_best=self.keep_best,
             start=begin,
         )
-        extras = {**found.extras, "steps_taken": taken}
-        return Outcome(
-            values=found.values, reference=found.reference, own_target=found.own_target, extras=extras
-        )
+        return replace(found, extras={**found.extras, "steps_taken": taken})
 
     def _under(self, comparison: Comparison) -> Under:
         """The context in which gradients are clipped."""

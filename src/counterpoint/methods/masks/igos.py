@@ -1,7 +1,7 @@
 """Masks optimised along integrated gradients: I-GOS, and I-GOS++ with a mask for deletion, one for insertion and their product."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -264,8 +264,7 @@ def _searched(method: IGOSPP | IGOS, comparison: Comparison, name: str, *, masks
         keep_best=method.keep_best,
         start=None if begin is None else on_channels(begin, comparison),
     )
-    extras = {**found.extras, "lengths": torch.stack(lengths, 1)}
-    return Outcome(values=found.values, reference=found.reference, own_target=found.own_target, extras=extras)
+    return replace(found, extras={**found.extras, "lengths": torch.stack(lengths, 1)})
 
 
 def _check(method: IGOSPP | IGOS) -> None:
