@@ -150,6 +150,7 @@ class FEI:
             raise InputError(
                 f"FEI needs a fill-in with an image, between which and the input a mask can blend, but {comparison.baseline!r} only fills."
             )
+        comparison = comparison.faster()
         replacements = self._replacements(comparison)
         fills = torch.stack([image for _, image in replacements])
         clipping = Clipping.of(comparison, self.rule, self.clipped, both_sides=self.both_sides)

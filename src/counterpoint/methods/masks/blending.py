@@ -71,13 +71,13 @@ class Blend:
         inputs = comparison.inputs
         check_images("inputs", inputs)
         if fill == "published":
-            return cls(comparison, published(inputs), words)
+            return cls(comparison.faster(), published(inputs), words)
         if comparison.baseline.fill_only:
             raise InputError(
                 f"masks are optimised between an image and its baseline, but {comparison.baseline!r} only fills removed pixels and knows "
                 "no mixture; give a baseline with an image of its own, or use fill='published'."
             )
-        return cls(comparison, torch.stack([comparison.baseline_inputs, inputs]), None)
+        return cls(comparison.faster(), torch.stack([comparison.baseline_inputs, inputs]), None)
 
     def scores(
         self, shown: Shown, image: Int[Tensor, " rows"], *, look: Look = _PLAIN
