@@ -20,7 +20,7 @@ from counterpoint.classifier import Classifier
 from counterpoint.comparison import compare
 from counterpoint.data.photographs import output_names
 from counterpoint.errors import InputError
-from counterpoint.files import whole_file
+from counterpoint.files import whole_file, writable_folder
 from counterpoint.methods import GradCAM
 from counterpoint.metrics.bank import model_hash
 from counterpoint.places import default_map_layer
@@ -107,6 +107,7 @@ def learn(
         raise InputError(f"--out must end in .safetensors, got '{out}'.")
     rivals = list(paper_b() if rivals is None else rivals)
     fitted, held_out = split(len(paths), recipe.least_images, seed, reported.photographs, at_most)
+    writable_folder(out.parent)
     unfinished = out.with_suffix(".unfinished.safetensors")
     with progress.stage(0, 0.02, 1, "reading photographs"):
         images = classifier.preprocess([paths[i] for i in (*fitted, *held_out)])

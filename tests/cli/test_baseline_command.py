@@ -120,6 +120,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(album, desk, arguments, words)
     assert not (desk / "x.safetensors").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_learned(album, desk, monkeypatch):
+    (desk / "file").write_text("no folder")
+    monkeypatch.setattr(Learned, "fit", lambda *_, **__: pytest.fail("it began to learn"))
+    result = run("learn", album, *MODEL, "--out", desk / "file" / "x.safetensors", "--quick")
+    assert result.exit_code == 2
+    assert "cannot write to folder" in " ".join(result.output.split())
+
+
 def test_a_file_that_is_none_is_refused(desk):
     (desk / "none.safetensors").write_bytes(b"nothing")
     result = run("show", desk / "none.safetensors")
