@@ -15,6 +15,7 @@ from counterpoint.metrics.ordering import removed_counts
 from counterpoint.protocols import Baseline
 
 _INK, _GREY, _FRONT, _LINE = "#1a1a1a", "#8a8a8a", "#d9690c", "#2470b3"
+_LONG = 36
 TITLES = {
     "confidence_lost": "confidence lost\n1 − p(u) / p(x)",  # noqa: RUF001 (a minus sign)
     "entropy": "entropy of the prediction\nshare of log(classes)",
@@ -129,11 +130,12 @@ def rankings_figure(audit: RankingAudit, caption: str = "") -> Figure:
         panel.imshow(ranks, cmap="Oranges_r", vmin=1, vmax=rows * 1.3, aspect="auto")
         for m in range(rows):
             for b in range(columns):
-                panel.text(b, m, str(ranks[m, b]), ha="center", va="center", fontsize=8, color=_INK)
+                color = "white" if ranks[m, b] <= 0.35 * rows else _INK
+                panel.text(b, m, str(ranks[m, b]), ha="center", va="center", fontsize=8, color=color)
         tau, (ceiling, _) = audit.stability(metric).mean_tau, audit.ceiling(metric)
         panel.set_title(f"{TITLES[metric]}\nmean tau {tau:.2f}, ceiling {ceiling:.2f}", fontsize=8)
         panel.set_xticks(range(columns), audit.baselines, rotation=60, ha="right", fontsize=7)
-        panel.set_yticks(range(rows), audit.contenders, fontsize=8)
+        panel.set_yticks(range(rows), [_in_lines(name) for name in audit.contenders], fontsize=8)
     figure.suptitle(
         f"{caption + ': ' if caption else ''}ranks on {len(audit.images)} images, 1 is best", fontsize=10
     )
@@ -174,7 +176,7 @@ def circularity_figure(found: Sequence[Circularity], caption: str = "") -> Figur
     tall = max(len(each.against) for each in found)
     wide = max(len(each.baselines) for each in found)
     figure = Figure(
-        figsize=(2.2 + 0.6 * wide, (1.6 + 0.34 * tall) * len(found)),
+        figsize=(3.0 + 0.6 * wide, (1.9 + 0.34 * tall) * len(found)),
         dpi=130,
         facecolor="white",
         layout="constrained",
@@ -202,9 +204,9 @@ def circularity_figure(found: Sequence[Circularity], caption: str = "") -> Figur
         gain = (
             ""
             if np.isnan(each.gain)
-            else f": gain under its own {each.gain:+.3f} ({low:+.3f} to {high:+.3f})"
+            else f"\ngain under its own {each.gain:+.3f} ({low:+.3f} to {high:+.3f})"
         )
-        panel.set_title(f"{each.method}{gain}", fontsize=8)
+        panel.set_title(f"{_in_lines(each.method)}{gain}", fontsize=8)
         panel.set_xticks(range(len(each.baselines)), each.baselines, rotation=60, ha="right", fontsize=7)
         panel.set_yticks(range(len(each.against)), [f"against {name}" for name in each.against], fontsize=8)
     figure.suptitle(
@@ -212,6 +214,11 @@ def circularity_figure(found: Sequence[Circularity], caption: str = "") -> Figur
         fontsize=9,
     )
     return figure
+
+
+def _in_lines(name: str) -> str:
+    """A long name broken at its commas."""
+    return name if len(name) <= _LONG else name.replace(",", ",\n")
 
 
 def _name_points(
