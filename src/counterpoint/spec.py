@@ -22,6 +22,9 @@ from torch import Tensor
 from counterpoint.errors import CounterpointError, InputError, UnknownNameError
 from counterpoint.protocols import Baseline, Method
 
+FOLLOWS = "follows"
+"""Metadata of a field whose value follows from others, such as the hash of a file that is named: not worth showing."""
+
 Kind = Literal["baseline", "method", "rule", "regions"]
 
 # Found when first asked for, by name: this module stands above the ones that it names.
@@ -90,13 +93,22 @@ def describe(thing: object) -> Description:
 
 
 def unusual(kind: Kind, description: Description) -> Description:
-    """The same with only those parameters that differ from their defaults; all of what cannot be made without any."""
+    """The same with only those parameters that differ from their defaults, and without those that follow from others."""
     make = registry(kind).get(description.name)
+    known = {each.name: each for each in dataclasses.fields(make)} if isinstance(make, type) else {}
     try:
         usual = {} if make is None else describe(make()).parameters
     except (CounterpointError, TypeError):  # a parameter must be given
-        return description
-    kept = {name: value for name, value in description.parameters.items() if value != usual.get(name)}
+        usual = {
+            name: _plain(each.default)
+            for name, each in known.items()
+            if each.default is not dataclasses.MISSING
+        }
+    kept = {
+        name: value
+        for name, value in description.parameters.items()
+        if value != usual.get(name) and not (name in known and known[name].metadata.get(FOLLOWS))
+    }
     return Description(description.name, kept, description.version)
 
 

@@ -267,6 +267,17 @@ def test_text_and_description_lead_back_to_the_file(learned, tmp_path):
         spec.build("baseline", spec.describe(built))
 
 
+def test_tables_name_the_file_and_not_what_follows_from_it(learned, tmp_path):
+    path = str(learned.save(tmp_path / "learned.safetensors"))
+    for baseline, name in (
+        (Learned(file=path), f"learned:file={path}"),
+        (LearnedPerImage(file=path, steps=3), f"learned_per_image:file={path},steps=3"),
+    ):
+        full = spec.describe(baseline)
+        assert full.parameters["sha256"] == learned.sha256
+        assert spec.unusual("baseline", full).text == name
+
+
 def test_it_serves_explanations_and_curves(classifier, images, learned):
     score = cp.logit(classifier)
     attribution = cp.compare(score, images[:2], baseline=learned).explain(

@@ -17,7 +17,7 @@ from counterpoint.files import whole_file
 from counterpoint.layers import find_layer
 from counterpoint.metrics.bank import model_hash
 from counterpoint.protocols import Baseline, BoundScore, ModuleScore
-from counterpoint.spec import content_hash
+from counterpoint.spec import FOLLOWS, content_hash
 from counterpoint.visualisation.resampling import resampled, whole_box
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Learned(Baseline):
     """
 
     file: str = ""
-    sha256: str = ""
+    sha256: str = field(default="", metadata={FOLLOWS: True})
     any_model: bool = False
     image: Float[Tensor, "channel height width"] | None = field(default=None, repr=False)
     """Pixels in [0, 1], at the size of the model that it was learned for."""

@@ -17,6 +17,7 @@ from counterpoint.baselines.prepared import Found, check_classes, knowing, pictu
 from counterpoint.checks import check_range
 from counterpoint.errors import InputError
 from counterpoint.protocols import Baseline, BoundScore
+from counterpoint.spec import FOLLOWS
 from counterpoint.visualisation import Fourier, Whole, optimise
 
 Images = Float[Tensor, "batch channel height width"]
@@ -45,7 +46,7 @@ class LearnedPerImage(Baseline):
     """
 
     file: str = ""
-    sha256: str = ""
+    sha256: str = field(default="", metadata={FOLLOWS: True})
     steps: int = 8
     rows: int = 6
     learning_rate: float = 0.1
