@@ -51,7 +51,7 @@ class Reported:
     """Of each photograph, in the bank that says what is in distribution."""
 
 
-FULL, QUICK = Reported(photographs=40, steps=8), Reported(photographs=8, steps=4, crops=1)
+FULL, QUICK = Reported(photographs=40, steps=6), Reported(photographs=8, steps=3, crops=1)
 QUICK_IMAGES = 30
 """Photographs that a quick run learns from, at most."""
 
@@ -242,7 +242,7 @@ class _Trial:
             crops=self.reported.crops,
             steps=self.reported.steps,
             insertion=False,
-            occlusions=1,
+            occlusions=0,
             seed=self.seed,
         )
         return replace(audit, names=(*(name for name, _ in self.rivals), NAME))

@@ -108,6 +108,15 @@ def test_measures_of_an_audit_are_those_of_the_metrics(classifier, images):
     assert audit.numbers["deletion_beyond"].ge(0).all()
 
 
+def test_without_random_occlusions_all_else_is_the_same(classifier, images, tmp_path):
+    whole, less = audited(classifier, images), audited(classifier, images, occlusions=0, folder=tmp_path)
+    assert less.numbers["r_oms"].isnan().all()
+    assert audited(classifier, images, occlusions=0, folder=tmp_path).numbers["r_oms"].isnan().all()
+    for name, numbers in whole.numbers.items():
+        if name != "r_oms":
+            torch.testing.assert_close(less.numbers[name], numbers, equal_nan=True)
+
+
 def test_a_stopped_audit_goes_on_where_it_was(classifier, images, tmp_path):
     whole = audited(classifier, images)
     runs = []

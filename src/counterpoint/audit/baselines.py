@@ -79,7 +79,7 @@ def audit_baselines(
         crops: Crops of each image in that bank.
         steps: Points of each path, 0 to the last below 1.
         insertion: Also follow the insertion path, which says where its area is earned.
-        occlusions: Random occlusions of each image for R-OMS.
+        occlusions: Random occlusions of each image for R-OMS; 0 leaves it out, as NaN.
         resamples: Of the bootstrap over images.
         seed: Of ties, crops, occlusions and the bootstrap.
         folder: Keeps results as they come, so that a run that was stopped goes on where it was.
@@ -103,7 +103,7 @@ def audit_baselines(
         raise InputError(
             f"names must be one for each of {len(images)} images, all different, got {len(known)}."
         )
-    check_range("occlusions", occlusions, 1)
+    check_range("occlusions", occlusions, 0)
     check_range("steps", steps, 2)
     if (method is None) != (against is None):
         raise InputError(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from counterpoint import progress
@@ -54,17 +55,20 @@ class Question:
         if self.insertion:
             with progress.stage(path, 2 * path, total):
                 insertion = trade_off(score, images, saliency, kind="insertion", **options)
-        with progress.stage(total - self.occlusions, total, total):
-            occluded = random_occlusions(
-                score,
-                images,
-                baselines=baselines,
-                samples=self.occlusions,
-                cells=min(_CELLS, *images.shape[2:]),
-                seed=self.seed,
-            )
+        occluded = torch.full((len(baselines), len(images)), torch.nan)
+        if self.occlusions:
+            with progress.stage(total - self.occlusions, total, total):
+                found = random_occlusions(
+                    score,
+                    images,
+                    baselines=baselines,
+                    samples=self.occlusions,
+                    cells=min(_CELLS, *images.shape[2:]),
+                    seed=self.seed,
+                )
+            occluded = torch.stack([each.score for each in found])
         return [
-            [_columns(i, gone, back, float(parts.score[i]), target) for i, target in enumerate(classes)]
+            [_columns(i, gone, back, float(parts[i]), target) for i, target in enumerate(classes)]
             for gone, back, parts in zip(deletion, insertion, occluded, strict=True)
         ]
 

@@ -14,13 +14,15 @@ from counterpoint.baselines.noise import Normal, Uniform
 
 # Photographs that are tried as a start; pairs that starts are tried at, about.
 _UNSURE, _PAIRS = 4, 32
+# Of the pairs at most one in so many.
+_APART = 3
 
 Image = Float[Tensor, "1 channel height width"]
 
 
 def best_start(loss: TradeOffLoss, candidates: dict[str, Image]) -> str:
     """The name of the image whose distance and removal are best, at some of the pairs."""
-    rows = torch.arange(0, len(loss.pairs), max(1, len(loss.pairs) // _PAIRS))
+    rows = torch.arange(0, len(loss.pairs), max(_APART, len(loss.pairs) // _PAIRS))
     found = {}
     for k, (name, image) in enumerate(candidates.items()):
         progress.advance(k, len(candidates), "starts")
