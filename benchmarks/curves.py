@@ -5,7 +5,7 @@
 torch-cam  DeletionInsertionMetric, 32 perturbed images at a time as it comes; its extractor is replaced by given maps.
 loop       what one writes by hand: all points of a curve in one forward, both ends of every curve anew.
 plain      cp.metrics.curves on the model as it is.
-folded     on the folded copy, which is made and checked anew within the time.
+folded     on the folded copy, which the first repeat makes and checks, and the others find made.
 bfloat16   with precision="bfloat16": in all, and without making the copies and checking them against float32. It needs 8 images.
 
 With --quantus: Quantus' PixelFlipping, which knows deletion only, beside our deletion curves on the folded copy, to black.
