@@ -20,7 +20,6 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import counterpoint as cp
@@ -31,12 +30,12 @@ from counterpoint.baselines.learning import PublishedRecipe, TradeOffRecipe
 from counterpoint.baselines.learning.network import Network
 from counterpoint.classifier import Classifier
 from counterpoint.data.photographs import find_photographs, output_names
-from counterpoint.learning import split
+from counterpoint.learning import grad_cams, split
 from counterpoint.methods import GradCAM, IntegratedGradients, RandomMap
-from counterpoint.places import default_map_layer
 from counterpoint.protocols import Baseline
 from counterpoint.quadrature import GaussLegendre
 from counterpoint.report.audit_figures import trade_off_figure
+from kept import table, tensors
 from photographs import folder
 
 KEPT, STEPS, CROPS, SEED = 40, 8, 2, 0
@@ -61,23 +60,13 @@ class Pictures(Baseline):
         return self.pictures[places]
 
 
-def cams(classifier: Classifier, images: Tensor) -> Tensor:
-    """(images, height, width): Grad-CAM of the top class."""
-    layer = default_map_layer(classifier.module, images[:1])
-    parts = [
-        cp.compare(cp.logit(classifier), part, baseline=cp.baselines.Black(), layer=layer).explain(GradCAM())
-        for part in images.split(8)
-    ]
-    return torch.cat([part.heatmap() for part in parts])
-
-
 def learned(
     classifier: Classifier, images: Tensor, recipe: PublishedRecipe | TradeOffRecipe, file: Path
 ) -> Learned:
     """Learned now, or before."""
     if not file.exists():
         started = time.perf_counter()
-        saliency = cams(classifier, images) if isinstance(recipe, TradeOffRecipe) else None
+        saliency = grad_cams(classifier, images) if isinstance(recipe, TradeOffRecipe) else None
         found = Learned.fit(classifier, images=images, recipe=recipe, saliency=saliency, seed=SEED)
         found.with_facts(seconds=round(time.perf_counter() - started)).save(file)
     baseline = Learned.load(file)
@@ -91,20 +80,21 @@ def learned(
 def pictures(classifier: Classifier, images: Tensor, file: Path, learned_file: Path) -> Pictures:
     """Of the variant for single images."""
     per_image = LearnedPerImage(file=str(learned_file))
-    if not file.exists():
-        started = time.perf_counter()
-        save_file(
-            {"pictures": per_image.prepare(cp.logit(classifier).bind(images), images)(images).contiguous()},
-            file,
-        )
-        print(
-            f"{EACH}: {per_image.steps * per_image.rows} gradients and {(time.perf_counter() - started) / len(images):.1f} s each",
-            flush=True,
-        )
-    return Pictures(per_image.sha256, images, load_file(file)["pictures"])
+
+    def make() -> dict[str, Tensor]:
+        return {"pictures": per_image.prepare(cp.logit(classifier).bind(images), images)(images)}
+
+    started = time.perf_counter()
+    found = tensors(file, make)["pictures"]
+    seconds = (time.perf_counter() - started) / len(images)
+    print(
+        f"{EACH}: {per_image.steps * per_image.rows} gradients each; {seconds:.1f} s each, or read",
+        flush=True,
+    )
+    return Pictures(per_image.sha256, images, found)
 
 
-def judged(audit: BaselineAudit, judge: str) -> str:
+def judged(audit: BaselineAudit, judge: str) -> list[str]:
     """A row of the table: whom each of ours beats at both demands, and who beats it."""
     cells = [judge]
     rivals = [b for b, name in enumerate(audit.names) if name not in (ONE, EACH)]
@@ -118,15 +108,12 @@ def judged(audit: BaselineAudit, judge: str) -> str:
     cells.append(
         "yes" if audit.dominated[each, one] else "beaten by it" if audit.dominated[one, each] else "no"
     )
-    return "| " + " | ".join(cells) + " |"
+    return cells
 
 
-def table(headings: Sequence[str], rows: Sequence[str]) -> None:
-    """Print it."""
-    print("\n| " + " | ".join(headings) + " |", "|---" * len(headings) + "|", *rows, sep="\n", flush=True)
-
-
-def leaks(classifier: Classifier, images: Tensor, baselines: Sequence[tuple[str, Baseline]]) -> list[str]:
+def leaks(
+    classifier: Classifier, images: Tensor, baselines: Sequence[tuple[str, Baseline]]
+) -> list[list[str]]:
     """Does b(x) give x away, and how silent is it: a row for each baseline."""
     network = Network.of(classifier.module, images[:2])
     features, logits = network.measured(images)
@@ -145,7 +132,7 @@ def leaks(classifier: Classifier, images: Tensor, baselines: Sequence[tuple[str,
         missed = ((start - bias).abs() / (value - start).abs()).median()
         silence = inside.abs().mean() / features.abs().mean()
         cells = [f"{float((p / confidence).mean()):.3f}", f"{float(same):.0%}", f"{float(found):.0%}"]
-        rows.append("| " + " | ".join([name, *cells, f"{float(silence):.2f}", f"{float(missed):.0%}"]) + " |")
+        rows.append([name, *cells, f"{float(silence):.2f}", f"{float(missed):.0%}"])
     return rows
 
 
@@ -206,8 +193,8 @@ def main() -> None:
         audit = replace(audit, names=labels)
         first = audit if first is None else first
         rows.append(judged(audit, f"own features, order of {order}"))
-        print(rows[-1], flush=True)
-    saliency = cams(classifier, images)
+        print(": ".join(rows[-1][:2]), flush=True)
+    saliency = grad_cams(classifier, images)
     free = [(name, replace(b, any_model=True) if isinstance(b, Learned) else b) for name, b in everyone]
     for name in options.witness:
         witness = cp.load_model(name)
@@ -215,17 +202,14 @@ def main() -> None:
             witness, first, images, saliency, [b for _, b in free], crops=CROPS, steps=STEPS, seed=SEED
         )
         rows.append(judged(seen, f"features of {name}, order of grad_cam"))
-        print(rows[-1], flush=True)
+        print(": ".join(rows[-1][:2]), flush=True)
     trade_off_figure(first, options.model).savefig(options.out / "trade-off.png")
     table(("judge", *(f"{name} dominates" for name in (ONE, EACH, PUBLISHED)), "each dominates one"), rows)
     measures = ("excess", *REMOVALS)
     order = sorted(range(len(labels)), key=lambda b: float(first.means("excess")[b]))
     table(
         ("baseline", *(name.replace("_", " ") for name in measures)),
-        [
-            f"| {labels[b]} | " + " | ".join(f"{float(first.means(m)[b]):.2f}" for m in measures) + " |"
-            for b in order
-        ],
+        [[labels[b], *(f"{float(first.means(m)[b]):.2f}" for m in measures)] for b in order],
     )
     with torch.no_grad():
         pairs = [(name, b) for name, b in everyone if not b.fill_only]

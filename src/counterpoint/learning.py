@@ -113,7 +113,7 @@ def learn(
         images = classifier.preprocess([paths[i] for i in (*fitted, *held_out)])
     mine, others = images[: len(fitted)], images[len(fitted) :]
     with progress.stage(0.02, 0.1, 1, "maps"):
-        saliency = _maps(classifier, mine) if isinstance(recipe, TradeOffRecipe) else None
+        saliency = grad_cams(classifier, mine) if isinstance(recipe, TradeOffRecipe) else None
     with progress.stage(0.1, 0.6, 1, "learning"):
         baseline = _fitted(
             classifier,
@@ -132,7 +132,7 @@ def learn(
     opinions = {classifier.name: audit}
     if witness is not None:
         with progress.stage(0.85, 0.99, 1, f"witness {witness.name}"):
-            opinions[witness.name] = trial.witnessed(witness, audit, _maps(classifier, others))
+            opinions[witness.name] = trial.witnessed(witness, audit, grad_cams(classifier, others))
     words = tuple(_verdict(name, opinion, name == classifier.name) for name, opinion in opinions.items())
     baseline = baseline.with_facts(
         audit={
@@ -175,7 +175,7 @@ def split(
     return order[kept:][:at_most], order[:kept]
 
 
-def _maps(classifier: Classifier, images: Tensor) -> Float[Tensor, "images height width"]:
+def grad_cams(classifier: Classifier, images: Tensor) -> Float[Tensor, "images height width"]:
     """Grad-CAM, a few images at a time."""
     layer = default_map_layer(classifier.module, images[:1])
     found = []

@@ -1,5 +1,6 @@
 """Runs of perturbed images that meet each activation together with what it was for the original image."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,9 +51,9 @@ class Following(Mode):
             raise _other_way(f"{operation.name} of {shape_text(here)}", twin, self.rows)
         return self.follow(place, operation) if place in self.pathway.values else operation.as_called()
 
+    @abstractmethod
     def follow(self, place: int, operation: Operation) -> Tensor:
         """The result of a chosen activation, the `place`-th of all; as for `meet`."""
-        raise NotImplementedError
 
     def original(self, place: int) -> Float[Tensor, "rows_or_1 fold *unit"]:
         """What the activation was for the original image of each row."""

@@ -1,5 +1,6 @@
 """Contexts that meet the operations of a run: record what they are given, replay, hand back another gradient."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -69,9 +70,9 @@ class Mode(TorchFunctionMode):
             return func(*args, **kwargs)
         return operation.finished(self.meet(operation))
 
+    @abstractmethod
     def meet(self, operation: Operation) -> Tensor:
         """The result of an operation: of its out-of-place form, or `operation.as_called()`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

@@ -179,7 +179,8 @@ def _rows(
         rows.update({row["key"]: row for row in fresh})
         if store is not None:
             store.add(fresh)
-    return {key: rows[key] for key in keys.values()}
+    # Under today's names: what was stored may have been called otherwise, such as by a file that has moved.
+    return {key: {**rows[key], "baseline": labels[b]} for (_, b), key in keys.items()}
 
 
 def _chunks(missing: Iterable[tuple[int, int]], images: int) -> list[tuple[list[int], list[int]]]:
