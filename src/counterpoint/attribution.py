@@ -187,6 +187,12 @@ class Attribution:
         Raises:
             OutputError: the file cannot be written.
         """
+        with whole_file(path) as partial:
+            partial.write_bytes(self.to_bytes())
+        return Path(path)
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
         tensors = {name: getattr(self, name) for name in _TENSORS if getattr(self, name) is not None}
         tensors |= {f"extras.{name}": value for name, value in self.extras.items()}
         tensors |= {f"stages.{name}": value for name, value in self.stages.items()}
@@ -205,9 +211,7 @@ class Attribution:
         }
         # Cloned: some are one tensor, such as the NaN of several unknown numbers, and the format takes no shared memory.
         whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        with whole_file(path) as partial:
-            partial.write_bytes(to_bytes(whole, metadata={"format": FORMAT, "facts": json.dumps(facts)}))
-        return Path(path)
+        return to_bytes(whole, metadata={"format": FORMAT, "facts": json.dumps(facts)})
 
     def _where_shares(self, numbers: Tensor) -> Tensor:
         return numbers if self.claim == "shares" else torch.full_like(numbers, math.nan)

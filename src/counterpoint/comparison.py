@@ -362,7 +362,7 @@ class Comparison:
             InputError: the method does not work here (at this layer, with this baseline).
             ShapeError: the method returned values of another shape than the features.
         """
-        self._check_method(method)
+        self.check_method(method)
         counted = replace(self, evaluation=self.evaluation.counted_anew())
         outcome = method(counted)
         check_same_shape(f"values of {type(method).__name__}", outcome.values, "features", self.end)
@@ -415,7 +415,12 @@ class Comparison:
         by_spread = torch.zeros_like(self.score) if spread is None else _SPREAD_FLOOR * spread
         return torch.maximum(by_spread, _VARIATION_FLOOR * variation.nan_to_num(0.0))
 
-    def _check_method(self, method: Method) -> None:
+    def check_method(self, method: Method) -> None:
+        """Refuse a method that does not work here, without running it.
+
+        Raises:
+            InputError: no method, or one that does not go with this layer or this baseline.
+        """
         name = type(method).__name__
         if not callable(method) or not hasattr(method, "claim"):
             raise InputError(

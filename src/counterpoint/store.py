@@ -38,7 +38,7 @@ class Store:
     """
 
     def __init__(self, folder: str | Path, question: Mapping[str, Any], columns: Mapping[str, str]) -> None:
-        _duckdb()
+        duckdb_package()
         self.folder = writable_folder(folder)
         self.parts = writable_folder(self.folder / "parts")
         self.columns = {"key": "VARCHAR", **columns}
@@ -56,16 +56,16 @@ class Store:
         """
         if not rows:
             return
-        duckdb = _duckdb()
+        duckdb = duckdb_package()
         with (
             whole_file(self.parts / f"part-{uuid.uuid4().hex}.parquet") as path,
             duckdb.connect() as database,
         ):
             types = ", ".join(f'"{name}" {kind}' for name, kind in self.columns.items())
-            database.execute(f"CREATE TABLE part ({types})")
-            marks = ", ".join("?" for _ in self.columns)
-            database.executemany(
-                f"INSERT INTO part VALUES ({marks})", [[row[name] for name in self.columns] for row in rows]
+            plain = [{name: row[name] for name in self.columns} for row in rows]
+            # All rows at once: one by one they take twenty times as long.
+            database.execute(
+                f"CREATE TABLE part AS SELECT unnest($1::STRUCT({types})[], recursive := true)", [plain]
             )
             try:
                 database.execute(f"COPY part TO {_quoted(path)} (FORMAT parquet)")
@@ -80,7 +80,7 @@ class Store:
         paths = sorted(self.parts.glob("part-*.parquet"))
         if not paths:
             return []
-        duckdb = _duckdb()
+        duckdb = duckdb_package()
         listed = ", ".join(_quoted(path) for path in paths)
         try:
             with duckdb.connect() as database:
@@ -123,7 +123,7 @@ def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def _duckdb() -> Any:
+def duckdb_package() -> Any:
     try:
         import duckdb
     except ImportError as error:

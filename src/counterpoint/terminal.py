@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ from counterpoint import progress
 
 if TYPE_CHECKING:
     from counterpoint.auditing import Written
+    from counterpoint.bench.planning import Plan
+    from counterpoint.bench.run import Summary
     from counterpoint.explain import Explained
     from counterpoint.learning import Taught
     from counterpoint.models.fetching import Fetched
@@ -181,6 +183,52 @@ def print_learned(taught: "Taught") -> None:
     for path in taught.files:
         console.print(f"  {path}", markup=False, soft_wrap=True)
     console.print(f"Use it: --baseline learned:file={taught.files[0]}", markup=False, soft_wrap=True)
+
+
+def print_bench(summary: "Summary") -> None:
+    """What there is, what is lacking and why, and where to look."""
+    console = console_for_results()
+    for reason in summary.left_out:
+        console.print(f"left out: {reason}", markup=False)
+    console.print(
+        f"{summary.explanations:,} of {summary.expected:,} explanations are there, {summary.fresh:,} of them from this run.",
+        markup=False,
+    )
+    if summary.failed:
+        console.print(f"{summary.failed:,} rows failed:", markup=False)
+        for reason, times in summary.reasons[:10]:
+            console.print(f"  {times:,} x {reason}", markup=False)
+        if len(summary.reasons) > 10:
+            console.print(f"  and {len(summary.reasons) - 10} other reasons", markup=False)
+    for command in (
+        f"counterpoint report {summary.folder}",
+        f'counterpoint bench query "..." --out {summary.folder}',
+    ):
+        console.print(f"next: {command}", markup=False, soft_wrap=True)
+
+
+def print_bench_plan(plan: "Plan") -> None:
+    """What a benchmark would cost."""
+    from counterpoint.report.tables import plain_table
+
+    console = console_for_results()
+    console.print(plain_table("What it costs", plan.headings, plan.rows))
+    for sentence in plan.words:
+        console.print(sentence, markup=False, soft_wrap=True)
+
+
+def print_rows(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """The answer to a query."""
+    from counterpoint.report.tables import plain_table
+
+    def cell(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.6g}"
+        return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
+
+    console_for_results().print(
+        plain_table("", list(names), [[cell(value) for value in row] for row in rows])
+    )
 
 
 def print_json(data: Any) -> None:

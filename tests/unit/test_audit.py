@@ -9,7 +9,7 @@ from scipy.stats import kendalltau
 
 import counterpoint as cp
 from counterpoint.audit import METRICS, REMOVALS, BaselineAudit, Contender, RankingAudit
-from counterpoint.audit.rankings import _taus
+from counterpoint.audit.rankings import taus_of
 from counterpoint.audit.statistics import Resampling, correlation, dominates, interval, line, on_front
 from counterpoint.audit.words import conclusions, recommendation
 from counterpoint.auditing import audit_photographs, baseline_table, contenders_of
@@ -292,7 +292,7 @@ def test_for_a_linear_score_each_baseline_favours_its_own_maps():
 def test_tau_is_scipys_tau_b():
     generator = torch.Generator().manual_seed(0)
     one, two = torch.randint(4, (2, 3, 7, 2), generator=generator).double()  # ties too
-    found = _taus(one, two)
+    found = taus_of(one, two)
     for k in range(3):
         for a in range(2):
             for b in range(2):

@@ -97,7 +97,7 @@ class RankingAudit:
     def stability_interval(self, metric: Metric) -> tuple[float, float]:
         """The 95 % bootstrap interval over images of the mean tau between baselines."""
         tables = self._resampling.means(self.areas[metric])
-        low, high = interval(_between(_taus(tables, tables))).tolist()
+        low, high = interval(between_baselines(taus_of(tables, tables))).tolist()
         return low, high
 
     def ceiling(self, metric: Metric) -> tuple[float, tuple[float, float]]:
@@ -105,7 +105,7 @@ class RankingAudit:
 
         Rankings under different baselines cannot be expected to agree better than that.
         """
-        each = _within(self._splits(metric))
+        each = within_baselines(self._splits(metric))
         low, high = interval(each).tolist()
         return float(each.mean()), (low, high)
 
@@ -115,7 +115,7 @@ class RankingAudit:
         Above 0 throughout: the ranking depends on the baseline by more than chance.
         """
         taus = self._splits(metric)
-        each = _within(taus) - _between(taus)
+        each = within_baselines(taus) - between_baselines(taus)
         low, high = interval(each).tolist()
         return float(each.mean()), (low, high)
 
@@ -128,7 +128,7 @@ class RankingAudit:
         weights[0].scatter_(1, order[:, :half], 1 / half)
         weights[1].scatter_(1, order[:, half:], 1 / (images - half))
         one, two = torch.einsum("hsi,mbi->hsmb", weights, self.areas[metric].double())
-        return _taus(one, two)
+        return taus_of(one, two)
 
     def surviving(self, metric: Metric) -> list[tuple[str, str]]:
         """(better, worse): pairs whose order holds under every baseline, each by a paired 95 % interval."""
@@ -336,7 +336,7 @@ def _distinct(what: str, names: list[str]) -> list[str]:
     return names
 
 
-def _taus(
+def taus_of(
     one: Float[Tensor, "*some methods baselines"], two: Float[Tensor, "*some methods others"]
 ) -> Float[Tensor, "*some baselines others"]:
     """Kendall's tau-b of every column of one table with every column of the other; NaN where all methods are tied in one of them.
@@ -349,13 +349,13 @@ def _taus(
     return cosines
 
 
-def _within(taus: Float[Tensor, "*some baselines baselines"]) -> Float[Tensor, "*some"]:
+def within_baselines(taus: Float[Tensor, "*some baselines baselines"]) -> Float[Tensor, "*some"]:
     """The mean over baselines of tau with themselves."""
     own: Tensor = taus.diagonal(dim1=-2, dim2=-1).nanmean(-1)
     return own
 
 
-def _between(taus: Float[Tensor, "*some baselines baselines"]) -> Float[Tensor, "*some"]:
+def between_baselines(taus: Float[Tensor, "*some baselines baselines"]) -> Float[Tensor, "*some"]:
     """The mean over pairs of different baselines."""
     same = torch.eye(taus.shape[-1], dtype=torch.bool)
     return taus.masked_fill(same, torch.nan).flatten(-2).nanmean(-1)

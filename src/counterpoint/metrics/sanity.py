@@ -23,9 +23,9 @@ from counterpoint.metrics.similarity import Similarity, map_similarity
 
 Images = Float[Tensor, "batch *input"]
 
-Cascade = Literal["top_down", "bottom_up", "independent"]
-"""Which layers are random at once: more and more of them from the last or from the first on, or each one alone."""
-CASCADES: tuple[Cascade, ...] = ("top_down", "bottom_up", "independent")
+Cascade = Literal["top_down", "bottom_up", "independent", "together"]
+"""Which layers are random at once: more and more of them from the last or from the first on, each one alone, or all at the first step."""
+CASCADES: tuple[Cascade, ...] = ("top_down", "bottom_up", "independent", "together")
 
 Randomisation = Literal["initialise", "shuffle"]
 """initialise draws a layer's weights as PyTorch does for a new one; shuffle puts its own numbers in a random order."""
@@ -42,7 +42,7 @@ class RandomisedWeights:
     """In the order in which they were randomised."""
     cascade: Cascade
     similarity: Similarity
-    """Of each image's map before and after, (layers, batch)."""
+    """Of each image's map before and after, (layers, batch); with all layers at once, (1, batch)."""
     entropy: Float[Tensor, "points batch"]
     """Entropy of the histogram of each map's values, 100 bins, in nats: at first, then after each layer."""
     untouched: tuple[str, ...]
@@ -88,7 +88,8 @@ def randomised_weights(
         explain: (module, images) -> their maps, (batch, height, width) or an Attribution. It gets the copy, and must settle the class
             itself: the "top1" of a random model is another class, which would change the map too.
         inputs: What is explained.
-        cascade: "top_down" from the last layer on, each one staying random; "bottom_up" from the first; "independent" one alone.
+        cascade: "top_down" from the last layer on, each one staying random; "bottom_up" from the first; "independent" one alone; "together"
+            all of them, for the price of two maps.
         how: "initialise" draws every layer anew that PyTorch can (`reset_parameters`; for batch norm its running means too); "shuffle"
             takes every layer with parameters of its own, and keeps their size.
         layers: Dotted names, in the order of randomisation; by default all, in the order in which they run.
@@ -128,6 +129,8 @@ def randomised_weights(
         if cascade == "independent":
             random = _copied(module)
         _randomise(find_layer(random, name), how, seed + position)
+        if cascade == "together" and position + 1 < len(chosen):
+            continue
         maps = _maps(explain(random, inputs), len(inputs))
         check_same_shape(f"map after randomising {name}", maps, "map before", first)
         found.append(map_similarity(first, maps))
