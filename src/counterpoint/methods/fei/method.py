@@ -45,8 +45,8 @@ class FEI:
 
     Values: (batch, channel, height, width), an importance: the score map (variants "masks", "cumulative": the mean mask), the one whose
     measured hard insertion - deletion area was the largest on the way, the start included, so that it is never worse than its start by
-    that measure. With gradient clipping on the insertion side units that a mask drives further than the original image did hand no
-    gradient on. `extras`: `loss` (batch, steps), `measured` (batch, measurements) areas, `insertion`, `deletion` (batch, points) of the
+    that measure. With a rule of gradient clipping units that a mask drives further than the original image did hand no gradient on.
+    `extras`: `loss` (batch, steps), `measured` (batch, measurements) areas, `insertion`, `deletion` (batch, points) of the
     result, `masks` (batch, shown, height, width), `start_map` (batch, height, width) and `start` (batch,) its area.
 
     Parameters:
@@ -61,7 +61,8 @@ class FEI:
             "integrated_gradients"; "noise".
         also: Further fill-ins, as the command line writes baselines: each mask of each step takes one of all at random, so that the map
             is tuned to none.
-        rule: Clip gradients: "none", "fgvis" or "directional"; see `counterpoint.activations.ClipRule`.
+        rule: Clip gradients on the insertion side: "none", "fgvis" or "directional"; see `counterpoint.activations.ClipRule`. Not the
+            default: it keeps masks nearer to the network's own pathway, and costs area.
         clipped: At which activations: None for all, a whole number for the last so many, or names of layers.
         both_sides: Clip on the deletion side too, which an image that is to lose its class must leave its pathway for.
         penalty: Price of excess activation on the insertion side, in units of |f(x) - f(x')|; a variant of ours.
@@ -85,12 +86,12 @@ class FEI:
     quantiles: int | tuple[float, ...] = 6
     steps: int = 90
     grids: tuple[int, ...] = (7, 14, 28)
-    learning_rate: float = 0.1
+    learning_rate: float = 0.3
     temperature: tuple[float, float] = (0.5, 0.1)
     deletion: float = 1.0
     start: str = "best"
     also: tuple[str, ...] = ()
-    rule: ClipRule = "fgvis"
+    rule: ClipRule = "none"
     clipped: Layers = None
     both_sides: bool = False
     penalty: float = 0.0
