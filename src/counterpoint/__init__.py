@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from counterpoint import baselines, methods, metrics, progress, quadrature, visualisation
+    from counterpoint import baselines, bench, methods, metrics, progress, quadrature, visualisation
     from counterpoint.attribution import Attribution, load_attribution
     from counterpoint.audit import audit_baselines, audit_rankings
     from counterpoint.classifier import Classifier
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("baselines", "methods", "metrics", "progress", "quadrature", "visualisation")
+_MODULES = ("baselines", "bench", "methods", "metrics", "progress", "quadrature", "visualisation")
 _NAMES = {
     "Attribution": "attribution",
     "Classifier": "classifier",
@@ -45,6 +45,7 @@ __all__ = [
     "audit_baselines",
     "audit_rankings",
     "baselines",
+    "bench",
     "compare",
     "compare_layers",
     "contrast",

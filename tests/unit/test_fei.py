@@ -250,7 +250,7 @@ def test_the_model_is_untouched_when_it_is_stopped_in_the_middle(net, images):
         ({"start": "saliency"}, "start must be one of"),
         ({"grids": (14, 7)}, "grids must rise"),
         ({"temperature": (0.1, 0.5)}, "temperature must fall"),
-        ({"jitter": 2}, "jitter and flip"),
+        ({"jitter": 2, "rule": "fgvis"}, "jitter and flip"),
         ({"penalty": -1.0}, "penalty"),
     ],
 )

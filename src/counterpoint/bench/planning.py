@@ -31,6 +31,8 @@ from counterpoint.scores import ClassScore
 _SECONDS = 10.0
 """Of calibration, for each model."""
 _LEAST = 0.2
+_COUNTING = 10.0
+"""Seconds for one method on paper, which needs no model: long searches are broken off."""
 _ROW, _POINT, _DEVIATION, _PICTURE, _CELLS = 120, 10, 60, 20_000, 64 * 64
 
 
@@ -212,7 +214,7 @@ def _of_model(asked: Asking, number: int) -> tuple[ModelCost, list[str]]:
             )
         comparison = comparisons[question.against].at(question.layer, bypass=spec.explain.bypass)
         method = objects.build("method", question.method)
-        found: Counted = counted(method, comparison, seconds=max(_LEAST, share / 3))
+        found: Counted = counted(method, comparison, seconds=_COUNTING)
         ran = within(lambda c=comparison, m=method: c.explain(m), max(_LEAST, share / 3))
         times = _maps_of(spec)
         count += found.count

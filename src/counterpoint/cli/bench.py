@@ -42,6 +42,10 @@ def run(
             "--init", help="Write a commented spec, benchmark.toml or SPEC.toml, that runs as it is, and end."
         ),
     ] = False,
+    photographs: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PHOTO", help="Image files or folders instead of the spec's; repeatable."),
+    ] = None,
     plan: Annotated[
         bool,
         typer.Option(
@@ -86,7 +90,7 @@ def run(
         from counterpoint.bench.spec import read_spec
 
         asked, text = read_spec(spec)
-        asked = changed(asked, engine=engine, workers=workers, address=address)
+        asked = changed(asked, photographs=photographs or (), engine=engine, workers=workers, address=address)
         if plan:
             from counterpoint.bench.planning import plan_of
 

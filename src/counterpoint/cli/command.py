@@ -8,12 +8,14 @@ import typer
 from counterpoint import __version__
 from counterpoint.cli.audit import audit
 from counterpoint.cli.baseline import baseline_app
+from counterpoint.cli.bench import bench_app
 from counterpoint.cli.ending import OK
 from counterpoint.cli.explain import explain
 from counterpoint.cli.layers import layers
 from counterpoint.cli.listing import baselines, methods
 from counterpoint.cli.models import models_app
 from counterpoint.cli.options import HELP_OPTIONS
+from counterpoint.cli.report import report
 from counterpoint.cli.visualise import visualise
 
 
@@ -46,7 +48,8 @@ app = typer.Typer(
     help="Explain vision models against an explicit baseline, and know how wrong each explanation is.",
     callback=_common,
 )
-for command in (explain, audit, methods, baselines, layers, visualise):
+for command in (explain, audit, report, methods, baselines, layers, visualise):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(baseline_app, name="baseline")
+app.add_typer(bench_app, name="bench")
