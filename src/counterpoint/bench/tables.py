@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from counterpoint.store import Store
+from counterpoint.store import Store, key_of
 
 FORMAT = "counterpoint bench 1"
 
@@ -115,3 +115,8 @@ def stores(folder: Path) -> Mapping[str, Store]:
     """Every table of a benchmark's folder, made if it is not there."""
     question: dict[str, Any] = {"format": FORMAT}
     return {name: Store(folder / name, question, columns) for name, columns in COLUMNS.items()}
+
+
+def picture_file(sha256: str, preprocessing: Mapping[str, Any]) -> str:
+    """Where in the folder the small picture of an image lies, as a model sees it: models with one preprocessing share it."""
+    return f"photographs/{sha256}-{key_of(preprocessing)[:8]}.jpg"

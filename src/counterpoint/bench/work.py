@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from counterpoint.attribution import Attribution
 from counterpoint.bench.measuring import Asked, measured
 from counterpoint.bench.questions import Question
 from counterpoint.bench.spec import BenchSpec, ModelPart
-from counterpoint.bench.tables import COLUMNS
+from counterpoint.bench.tables import COLUMNS, picture_file
 from counterpoint.bench.trying import Retry, tried
 from counterpoint.checks import check_finite
 from counterpoint.classifier import Classifier
@@ -115,7 +115,7 @@ class Worker:
                     self._failed(rows, job, task, str(error))
             else:
                 if job.gallery:
-                    files[f"photographs/{job.sha256}.jpg"] = picture
+                    files[picture_file(job.sha256, asdict(classifier.preprocessing))] = picture
                 comparisons: dict[str, Comparison] = {}
                 for task in job.tasks:
                     self._answer(rows, files, classifier, job, task, inputs, comparisons)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from counterpoint.bench.results import Results
+from counterpoint.bench.tables import picture_file
 from counterpoint.report.page.listing import Listing
 from counterpoint.report.page.plain import all_rounded, rounded
 
@@ -47,22 +48,23 @@ def gallery(results: Results, listing: Listing) -> dict[str, Any]:
     photographs: dict[str, str] = {}
     shown: list[dict[str, Any]] = []
     used = 0
+    preprocessing = {each["name"]: each["preprocessing"] for each in results.manifest["models"]}
     for model, image, rows in _pictured(results):
         rows.sort(key=listing.place)
         maps = base64.b64encode(zlib.compress(b"".join(row["thumbnail"] for row in rows), 9)).decode()
-        sha256 = rows[0]["sha256"]
-        fresh = "" if sha256 in photographs else _photograph(results, sha256)
+        picture = picture_file(rows[0]["sha256"] or "", preprocessing.get(model, {}))
+        fresh = "" if picture in photographs else _photograph(results, picture)
         used += len(maps) + len(fresh)
         if used > BUDGET and shown:  # no smaller ones after it: they would look chosen
             break
-        photographs.setdefault(sha256, fresh)
+        photographs.setdefault(picture, fresh)
         shown.append(
             {
                 "model": listing.models.index(model),
                 "name": image,
                 "label": rows[0]["label"],
                 "class": rows[0]["class_target"],
-                "photograph": sha256,
+                "photograph": picture,
                 "maps": maps,
                 "rows": [
                     _row(row, listing, values.get((model, image, listing.place(row)), {})) for row in rows
@@ -112,12 +114,10 @@ def _values(results: Results, listing: Listing) -> dict[tuple[str, str, int], di
     return found
 
 
-def _photograph(results: Results, sha256: str) -> str:
+def _photograph(results: Results, file: str) -> str:
     """As a data address; empty where there is none."""
-    # A hash from a table becomes part of a path: nothing but hexadecimal digits may.
-    if not sha256 or not set(sha256) <= set("0123456789abcdef"):
-        return ""
-    path = results.folder / "photographs" / f"{sha256}.jpg"
-    if not path.is_file():
+    path = results.folder / file
+    # The name is made of what stands in a table: it may not lead anywhere else.
+    if path.resolve().parent != (results.folder / "photographs").resolve() or not path.is_file():
         return ""
     return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
