@@ -5,8 +5,8 @@
     python benchmarks/bench_costs.py plan [--model NAME]
 
 overhead: each image is one task of about a second, in which the model sleeps (benchmarks/slow_model.py), so that other work on the machine
-hardly matters. Counted is the time from the first task's start to the last one's end, times workers, over the seconds slept. Starting
-workers does not count. growth: a trivial model and a control method on generated images; seconds, and the memory that the process needs at
+hardly matters. Counted is the time from each worker's first task to the end of its last one, over the seconds within tasks and over those
+slept. Starting workers does not count. growth: a trivial model and a control method on generated images; seconds, and the memory that the process needs at
 most. plan: the expected time of several specs, and the time they then took, with the load of the machine.
 """
 
@@ -53,18 +53,19 @@ def overhead(engines: list[str], tasks: int, workers: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             bench.run(spec, folder)
             found = bench.Results(folder).query(
-                "SELECT min(started), max(started + seconds), sum(seconds) FROM attempts"
+                "SELECT sum(span), sum(inside), count(*) FROM "
+                "(SELECT max(started + seconds) - min(started) AS span, sum(seconds) AS inside FROM attempts GROUP BY process)"
             )
-        ((first, last, inside),) = found[1]
+        ((span, inside, processes),) = found[1]
+        shown = (slept, inside, span)
         rows.append(
             [
                 engine,
-                str(count),
-                str(tasks),
-                f"{slept:.1f}",
-                f"{(last - first) * count:.1f}",
-                f"{(last - first) * count / slept - 1:.1%}",
-                f"{((last - first) * count - inside) / inside:.1%}",
+                f"{processes}",
+                f"{tasks}",
+                *(f"{seconds:.1f}" for seconds in shown),
+                f"{span / inside - 1:.1%}",
+                f"{span / slept - 1:.1%}",
             ]
         )
     headings = [
@@ -72,9 +73,10 @@ def overhead(engines: list[str], tasks: int, workers: int) -> None:
         "workers",
         "tasks",
         "seconds slept",
-        "seconds x workers",
+        "within tasks",
+        "from each worker's first to its last",
+        "over what is within tasks",
         "over what was slept",
-        "between tasks",
     ]
     table(headings, rows)
 
