@@ -6,8 +6,8 @@
 
 overhead: each image is one task of about a second, in which the model sleeps (benchmarks/slow_model.py), so that other work on the machine
 hardly matters. Counted is the time from each worker's first task to the end of its last one, over the seconds within tasks and over those
-slept. Starting workers does not count. growth: a trivial model and a control method on generated images; seconds, and the memory that the process needs at
-most. plan: the expected time of several specs, and the time they then took, with the load of the machine.
+slept. Starting workers does not count. growth: a trivial model and a control method on generated images; seconds, and the memory that the
+process needs at most. plan: the expected time of several specs, and the time they then took, with the load of the machine.
 """
 
 import argparse

@@ -217,6 +217,13 @@ def print_bench_plan(plan: "Plan") -> None:
         console.print(sentence, markup=False, soft_wrap=True)
 
 
+def print_lines(lines: Sequence[str]) -> None:
+    """Sentences, and where files are."""
+    console = console_for_results()
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def print_rows(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """The answer to a query."""
     from counterpoint.report.tables import plain_table

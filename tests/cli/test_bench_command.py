@@ -50,8 +50,11 @@ def test_a_benchmark_is_planned_run_asked_and_reported(desk):
     assert [*row.values()] == [model["gradients"], model["forwards"]]
     again = counterpoint("bench", "spec.toml")
     assert "0 of them from this run" in again.stdout
-    report = counterpoint("report", "counterpoint-bench")
+    report = counterpoint("report", "counterpoint-bench", "--figures", "figures")
     assert report.returncode == 0, report.stderr
+    assert "too few" in report.stdout
+    drawn = {path.name for path in (desk / "figures").iterdir()}
+    assert {"insertion.wins.png", "insertion.stability.png"} <= drawn  # one image: no critical differences
     page = (desk / "counterpoint-bench" / "report.html").read_text()
     assert "occlusion" in page
     assert not re.search(r'(src|href)="https?://(?!arxiv\.org|doi\.org)', page)

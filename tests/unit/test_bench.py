@@ -1,5 +1,6 @@
 """Benchmarks: what is asked is checked first, what is done is kept, and what fails is a result."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -490,11 +491,26 @@ def test_a_pool_finds_the_same_and_survives_a_worker_that_dies(whole: Path, tmp_
 
 
 @pytest.mark.slow
-def test_ray_finds_the_same(whole: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="workers of Ray are found in /proc")
+def test_ray_finds_the_same_and_survives_a_worker_that_dies(whole: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    summary = bench.run(spec_of(run={"engine": "ray", "workers": 1}), tmp_path)
+    ended: list[int] = []
+
+    def kill(done: float, total: float, what: str) -> None:
+        workers = [] if ended or not what.startswith("image") else list(Path("/proc").glob("[0-9]*/cmdline"))
+        for file in workers:
+            with contextlib.suppress(OSError):
+                if file.read_bytes().startswith(b"ray::_Actor"):
+                    ended.append(int(file.parent.name))
+                    os.kill(ended[0], signal.SIGKILL)
+                    return
+
+    with cp.progress.listening(kill):
+        summary = bench.run(spec_of(run={"engine": "ray", "workers": 1}), tmp_path)
+    assert ended
     assert summary.complete
     assert tables(tmp_path) == tables(whole)
+    assert "its worker died" in (tmp_path / "bench.log").read_text()
 
 
 # --- the plan

@@ -1,6 +1,7 @@
 """Run a benchmark: what is lacking is handed to workers, what comes of it is written down, whatever happens on the way."""
 
 import logging
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -167,13 +168,16 @@ class _Work:
     def through(self, engine: Engine) -> None:
         """All jobs, to the end."""
         total = len(self._asked.models) * len(self._hashes)
+        begun, before = time.monotonic(), self._done
         while True:
             while engine.room and (job := self._next()) is not None:
                 engine.submit(job)
             if not engine.busy:
                 break
             here = min(self._done, total - 1)
-            with progress.stage(here, here + 1, total, f"image {here + 1} of {total}"):
+            rate = (here - before) / max(time.monotonic() - begun, 1e-9)
+            pace = f", {rate:.2g} a second" if here > before else ""
+            with progress.stage(here, here + 1, total, f"image {here + 1} of {total}{pace}"):
                 outcomes = engine.wait(_PATIENCE)
             for outcome in outcomes:
                 if isinstance(outcome, Finished):
