@@ -20,11 +20,12 @@ from torch import nn
 import counterpoint as cp
 from counterpoint import bench
 from counterpoint.bench.asking import asking
+from counterpoint.bench.jobs import Job, Setup, Task
 from counterpoint.bench.paper import counted
 from counterpoint.bench.planning import plan_of
 from counterpoint.bench.questions import every_hash
 from counterpoint.bench.tables import RESULTS
-from counterpoint.bench.work import Job, Setup, Task, Worker
+from counterpoint.bench.work import Worker
 from counterpoint.errors import CounterpointError, InputError, OutputError
 from counterpoint.methods import METHODS
 from counterpoint.protocols import Outcome

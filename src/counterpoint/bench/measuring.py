@@ -31,6 +31,8 @@ class Asked:
     setup: BenchSpec
     classifier: Classifier
     inputs: Tensor
+    name: str
+    """Of the image: it is no neighbour of itself."""
     attribution: Attribution
     bank: Callable[[], Bank]
     evidence: Callable[[], Bool[Tensor, "height width"] | None]
@@ -192,6 +194,7 @@ def _distance(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> 
         asked.attribution,
         baseline=baseline,
         bank=asked.bank(),
+        groups=[asked.name],
         steps=evaluate.steps,
         order=evaluate.order,
         seed=evaluate.seed,

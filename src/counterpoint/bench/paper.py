@@ -165,9 +165,9 @@ class _PaperScore:
 
 
 def made_up(points: Tensor, linear: bool) -> Float[Tensor, " rows"]:
-    """A number for each row that depends on what is in it: a weighted sum, or one that bends."""
-    inside = (points.flatten(1).double() * _wave(points).flatten(1).double()).mean(1)
-    found = inside if linear else torch.sin(7 * inside) + inside
+    """A number for each row that depends on what is in it: a weighted sum, which the gradient belongs to, or one that bends."""
+    weighted = points.flatten(1).double() * _wave(points).flatten(1).double()
+    found = weighted.sum(1) if linear else torch.sin(7 * weighted.mean(1)) + weighted.mean(1)
     return found.to(torch.promote_types(points.dtype, torch.float32))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from counterpoint import progress
 from counterpoint import spec as objects
 from counterpoint.bench.asking import Asking, asking
+from counterpoint.bench.jobs import image_key
 from counterpoint.bench.known import Known
 from counterpoint.bench.measuring import Asked, measured
 from counterpoint.bench.metrics import METRICS, Group
@@ -21,7 +22,7 @@ from counterpoint.bench.paper import Count, Counted, counted
 from counterpoint.bench.questions import NO_BASELINE, Question
 from counterpoint.bench.spec import BenchSpec
 from counterpoint.bench.timing import within
-from counterpoint.bench.work import image_key, threads
+from counterpoint.bench.work import threads, type_of
 from counterpoint.classifier import Classifier
 from counterpoint.comparison import Comparison, compare
 from counterpoint.errors import CounterpointError, ImageError
@@ -256,6 +257,7 @@ def _measuring(asked: Asking, number: int, classifier: Classifier, inputs: Tenso
         setup=spec,
         classifier=classifier,
         inputs=inputs,
+        name="",
         attribution=attribution,
         bank=lambda: _bank(asked, classifier),
         evidence=lambda: None,
@@ -308,8 +310,7 @@ def _first_image(asked: Asking, classifier: Classifier) -> Tensor:
             inputs = classifier.preprocess(asked.data.picture(item))
         except CounterpointError:
             continue
-        first = next(classifier.module.parameters(), None)
-        return inputs if first is None else inputs.to(first.dtype)
+        return inputs.to(type_of(classifier))
     raise ImageError("none of the images can be read.")
 
 

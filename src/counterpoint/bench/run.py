@@ -12,11 +12,12 @@ from pathlib import Path
 from counterpoint import progress
 from counterpoint.bench.asking import Asking, asking, without_items
 from counterpoint.bench.engines import Engine, Finished, start
+from counterpoint.bench.jobs import Job, Setup, Task, image_key
 from counterpoint.bench.known import Known
 from counterpoint.bench.manifest import Run, settle
 from counterpoint.bench.results import Results
+from counterpoint.bench.rows import lost
 from counterpoint.bench.spec import BenchSpec
-from counterpoint.bench.work import Job, Setup, Task, image_key, lost
 from counterpoint.bench.writing import Writer
 from counterpoint.classifier import Classifier
 from counterpoint.files import writable_folder

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from counterpoint.bench.jobs import Done
 from counterpoint.bench.tables import COLUMNS, stores
-from counterpoint.bench.work import Done
 from counterpoint.files import whole_file, writable_folder
 
 _ROWS = 20_000

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from counterpoint.bench.engines.protocol import Finished, Lost
+from counterpoint.bench.jobs import Job, Setup
 from counterpoint.bench.trying import Retry
-from counterpoint.bench.work import Job, Setup, Worker
+from counterpoint.bench.work import Worker
 from counterpoint.classifier import Classifier
 
 

@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from counterpoint.bench.engines.placing import DEPTH, least_busy
 from counterpoint.bench.engines.protocol import Finished, Lost
+from counterpoint.bench.jobs import Job, Setup
 from counterpoint.bench.trying import Retry
-from counterpoint.bench.work import Job, Setup, Worker
+from counterpoint.bench.work import Worker
 from counterpoint.errors import InputError, MissingPackageError
-
-_DEPTH = 2
 
 
 class OnRay:
@@ -47,7 +47,7 @@ class OnRay:
     @property
     def room(self) -> bool:
         """Some actor has fewer than two jobs."""
-        return len(self._waiting) < _DEPTH * self.workers
+        return len(self._waiting) < DEPTH * self.workers
 
     @property
     def busy(self) -> bool:
@@ -56,10 +56,7 @@ class OnRay:
 
     def submit(self, job: Job) -> None:
         """To the actor with the fewest jobs."""
-        loads = [0] * self.workers
-        for place, _ in self._waiting.values():
-            loads[place] += 1
-        place = loads.index(min(loads))
+        place = least_busy((place for place, _ in self._waiting.values()), self.workers)
         self._waiting[self._actors[place].do.remote(job)] = (place, job)
 
     def wait(self, seconds: float) -> list[Finished | Lost]:

@@ -6,13 +6,13 @@ import signal
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
+from counterpoint.bench.engines.placing import DEPTH, least_busy
 from counterpoint.bench.engines.protocol import Finished, Lost
+from counterpoint.bench.jobs import Done, Job, Setup
 from counterpoint.bench.trying import Retry
-from counterpoint.bench.work import Done, Job, Setup, Worker
+from counterpoint.bench.work import Worker
 
 _worker: Worker | None = None
-# In each worker: one at work, one that waits, so that no worker waits for this process.
-_DEPTH = 2
 
 
 class Pool:
@@ -27,7 +27,7 @@ class Pool:
     @property
     def room(self) -> bool:
         """Some worker has fewer than two jobs."""
-        return len(self._waiting) < _DEPTH * self.workers
+        return len(self._waiting) < DEPTH * self.workers
 
     @property
     def busy(self) -> bool:
@@ -36,10 +36,7 @@ class Pool:
 
     def submit(self, job: Job) -> None:
         """To the worker with the fewest jobs."""
-        loads = [0] * self.workers
-        for place, _ in self._waiting.values():
-            loads[place] += 1
-        place = loads.index(min(loads))
+        place = least_busy((place for place, _ in self._waiting.values()), self.workers)
         try:
             future = self._executors[place].submit(_do, job)
         except BrokenProcessPool:  # it died between two jobs

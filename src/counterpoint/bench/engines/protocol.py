@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
-from counterpoint.bench.work import Done, Job
+from counterpoint.bench.jobs import Done, Job
 
 
 @dataclass(frozen=True)

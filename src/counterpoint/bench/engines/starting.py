@@ -7,7 +7,7 @@ from counterpoint.bench.engines.in_process import InProcess
 from counterpoint.bench.engines.on_ray import OnRay
 from counterpoint.bench.engines.pool import Pool
 from counterpoint.bench.engines.protocol import Engine
-from counterpoint.bench.work import Setup
+from counterpoint.bench.jobs import Setup
 from counterpoint.classifier import Classifier
 from counterpoint.errors import InputError
 
