@@ -15,7 +15,6 @@ class OnRay:
 
     def __init__(self, setup: Setup, workers: int | None, *, address: str = "", gpus: float = 0) -> None:
         self._ray = ray_package()
-        self._setup = setup
         self._begun = not self._ray.is_initialized()
         if self._begun:
             try:
@@ -40,8 +39,8 @@ class OnRay:
             "max_task_retries": 0,
         }
         actor = self._ray.remote(**options)(_Actor)
-        shared = self._ray.put(setup)
-        self._actors = [actor.remote(shared) for _ in range(self.workers)]
+        # Not put into the object store: an actor that is started again needs it once more.
+        self._actors = [actor.remote(setup) for _ in range(self.workers)]
         self._waiting: dict[Any, tuple[int, Job]] = {}
 
     @property
