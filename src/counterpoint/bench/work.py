@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,6 +52,13 @@ class Worker:
         self.setup = setup
         self._models = dict(enumerate(loaded))
         self._banks: dict[int, Bank] = {}
+
+    def ready(self) -> "Worker":
+        """Itself, models loaded. One that cannot be is left for the first job to say so."""
+        for model in range(len(self.setup.spec.model)):
+            with suppress(CounterpointError):
+                self.classifier(model)
+        return self
 
     def do(self, job: Job) -> Done:
         """Answer all tasks of a job. What fails is a row with its reason.

@@ -92,7 +92,7 @@ class _Actor:
     """A worker that lives in a process of the cluster."""
 
     def __init__(self, setup: Setup) -> None:
-        self._worker = Worker(setup)
+        self._worker = Worker(setup).ready()
 
     def do(self, job: Job) -> Any:
         """Answer a job."""

@@ -93,7 +93,7 @@ def _begin(setup: Setup, parent: int) -> None:
     # Ctrl-C is for the process that started this one, which ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with(parent)
-    _worker = Worker(setup)
+    _worker = Worker(setup).ready()
 
 
 def _end_with(parent: int) -> None:
