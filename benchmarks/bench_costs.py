@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from counterpoint import bench
+from counterpoint import bench, progress
 from counterpoint.bench.planning import plan_of
 from kept import table
 from slow_model import SECONDS
@@ -100,14 +100,24 @@ def growth(tasks: list[int]) -> None:
 
 def one(tasks: int) -> None:
     """Ten tasks first, so that everything is loaded; then the number that is asked for."""
-    used = []
+    seconds, used = 0.0, [0.0, 0.0]
+
+    def listen(done: float, total: float, what: str) -> None:
+        used[0 if done < 0.15 * total else 1] = _resident()
+
     for count in (10, tasks):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, progress.listening(listen):
             begun = time.perf_counter()
             bench.run(spec_of("slow_model:trivial", count, ["random_map"]), folder)
             seconds = time.perf_counter() - begun
-        used.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    print(seconds, *used)
+        if count == 10:
+            loaded = _resident()
+    print(seconds, loaded, *used, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def _resident() -> float:
+    """MB of this process that are in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def planned(model: str) -> None:
