@@ -191,11 +191,13 @@ def print_bench(summary: "Summary") -> None:
     for reason in summary.left_out:
         console.print(f"left out: {reason}", markup=False)
     console.print(
-        f"{summary.explanations:,} of {summary.expected:,} explanations are there, {summary.fresh:,} of them from this run.",
+        f"{summary.explanations:,} of {summary.expected:,} explanations are answered; this run worked on {summary.fresh:,} of them "
+        f"and took {summary.measured:,} measures.",
         markup=False,
     )
     if summary.failed:
-        console.print(f"{summary.failed:,} rows failed:", markup=False)
+        measures = summary.failed - summary.failed_maps
+        console.print(f"{summary.failed_maps:,} explanations and {measures:,} measures failed:", markup=False)
         for reason, times in summary.reasons[:10]:
             console.print(f"  {times:,} x {reason}", markup=False)
         if len(summary.reasons) > 10:

@@ -49,7 +49,7 @@ def test_a_benchmark_is_planned_run_asked_and_reported(desk):
     (model,) = json.loads(plan.stdout)["models"]
     assert [*row.values()] == [model["gradients"], model["forwards"]]
     again = counterpoint("bench", "spec.toml")
-    assert "0 of them from this run" in again.stdout
+    assert "worked on 0 of them and took 0 measures" in again.stdout
     report = counterpoint("report", "counterpoint-bench", "--figures", "figures")
     assert report.returncode == 0, report.stderr
     assert "too few" in report.stdout
@@ -76,10 +76,12 @@ def test_a_broken_image_makes_the_exit_code_1_and_is_named(desk):
         (["run"], "name a SPEC.toml"),
         (["spec.toml", "--engine", "cloud"], "in_process"),
         (["query", "select 1", "--out", "nowhere"], "holds no benchmark's results"),
+        (["cuda.toml"], "[run] device 'cuda:9' cannot be used here"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused_in_one_line(desk, arguments, said):
     (desk / "spec.toml").write_text(SPEC)
+    (desk / "cuda.toml").write_text(SPEC + '\n[run]\ndevice = "cuda:9"\n')
     (desk / "wrong.toml").write_text(SPEC.replace('"gradient"', '"gradiant"'))
     run = counterpoint("bench", *arguments)
     assert run.returncode == 2

@@ -111,6 +111,12 @@ baselines = ["mean"]
         ('baselines = ["mean"]', "", 14, "removes pixels"),
         ('methods = [\n  "grad_cam",\n  "gradient",\n]', "", 7, "missing"),
         ('["black"]', '["blur:sigma=-1"]', 12, "sigma"),
+        ('["black"]', '["blur:sigma=10", "blur: sigma = 10"]', 12, "is the same as"),
+        ('"gradient",', '"grad_cam ",', 8, "given twice"),
+        ("[[model]]", "[model]", 4, "[[model]]"),
+        ('baselines = ["mean"]', 'baselines = ["mean"]\nmethods = ["gradient"]', 17, "belongs to [explain]"),
+        ('baselines = ["mean"]', 'baseline = ["mean"]', 16, "did you mean 'baselines'"),
+        ('["black"]', "[]", 12, "at least one"),
     ],
 )
 def test_a_mistake_in_a_spec_is_named_with_its_line(
@@ -146,6 +152,19 @@ def test_the_example_is_a_spec(tmp_path: Path) -> None:
         ({"explain": {"methods": ["gradient"], "against": ["road"]}}, "only fills"),
         ({"images": {"folder": "no/such/folder"}}, "no/such/folder"),
         ({"evaluate": {"metrics": ["out_of_distribution"]}, "images": {"shapes": 2}}, "three images"),
+        (
+            {"evaluate": {"metrics": ["mass_in_mask"]}, "images": {"list": ["sample:coffee"]}},
+            "where the object is",
+        ),
+        (
+            {
+                "explain": {"target": "label"},
+                "images": {"list": ["sample:coffee"]},
+                "evaluate": {"metrics": []},
+            },
+            "no labels",
+        ),
+        ({"run": {"device": "nowhere"}}, "device 'nowhere' cannot be used"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(
@@ -355,6 +374,21 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half(
     monkeypatch.undo()
     bench.run(spec_of(), tmp_path)
     assert tables(tmp_path) == tables(whole)
+
+
+def test_a_damaged_part_is_named_and_a_query_is_one_statement(tmp_path: Path) -> None:
+    bench.run(spec_of(), tmp_path)
+    with pytest.raises(InputError, match="one statement, got 2"):
+        bench.Results(tmp_path).query("select 1; select 2")
+    with pytest.raises(InputError, match="one statement, got 0"):
+        bench.Results(tmp_path).query("")
+    (part,) = (tmp_path / "measures" / "parts").iterdir()
+    whole = part.read_bytes()
+    part.write_bytes(whole[:300])
+    with pytest.raises(InputError, match="Delete that part"):
+        bench.Results(tmp_path)
+    part.unlink()
+    assert bench.run(spec_of(), tmp_path).complete
 
 
 # --- what fails

@@ -18,6 +18,7 @@ from counterpoint.classifier import Classifier
 from counterpoint.comparison import Comparison, compare
 from counterpoint.data.datasets import DataSet, Item, open_data_set
 from counterpoint.errors import CounterpointError, InputError
+from counterpoint.layers import find_layer
 from counterpoint.scores import ClassScore
 from counterpoint.store import key_of
 
@@ -76,7 +77,9 @@ def asking(
             raise InputError(
                 f"model '{part.name}' is a live object, which is used as it is; leave precision out."
             )
+    _check_device(spec.run.device)
     data = open_data_set(spec.images)
+    _check_labels(spec, data)
     bank: tuple[Item, ...] = ()
     if any(METRICS[name].group == "distance" for name in spec.evaluate.metrics):
         bank = _spread(data.items, spec.evaluate.bank)
@@ -90,6 +93,11 @@ def asking(
     left_out: list[str] = []
     for number, part in enumerate(spec.model):
         classifier = prepared(live, part, spec.run.device)
+        layers = spec.explain.layers if part.layers is None else part.layers
+        for layer in layers:
+            if layer != "input":
+                find_layer(classifier.module, layer)
+        _check_targets(spec, data, classifier)
         loaded.append(classifier)
         candidates = questions_of(spec, number, classifier, _fixed(spec), bank_hash, len(questions))
         possible, impossible = _tried_out(spec, classifier, candidates, data)
@@ -114,6 +122,35 @@ def item_hash(data: DataSet, item: Item) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return key_of({"unreadable": item.name})
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"[run] device '{name}' cannot be used here: {reason}") from error
+
+
+def _check_labels(spec: BenchSpec, data: DataSet) -> None:
+    """Refuse measures and targets that nothing in the data set can answer to."""
+    wanting = [name for name in spec.evaluate.metrics if METRICS[name].group == "evidence"]
+    if wanting and data.card().get("evidence") is None:
+        raise InputError(
+            f"metric '{wanting[0]}' asks where the object is, but nothing in the data set says so; give masks, or leave the metric out."
+        )
+    if spec.explain.target == "label" and all(item.label is None for item in data.items):
+        raise InputError(
+            'target is "label", but the data set has no labels; use labelled = "dir/", or another target.'
+        )
+
+
+def _check_targets(spec: BenchSpec, data: DataSet, classifier: Classifier) -> None:
+    """Refuse labels that the model does not know."""
+    if spec.explain.target == "label":
+        for label in dict.fromkeys(item.label for item in data.items):
+            if label is not None:
+                ClassScore(classifier, label, spec.explain.score).bind(_example(classifier))
 
 
 def without_items(data: DataSet) -> DataSet:

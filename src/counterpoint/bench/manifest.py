@@ -15,7 +15,7 @@ import counterpoint
 from counterpoint.bench.asking import Asking
 from counterpoint.bench.metrics import METRICS
 from counterpoint.bench.questions import every_hash
-from counterpoint.bench.results import IMAGES, MANIFEST, RUNS
+from counterpoint.bench.results import IMAGES, MANIFEST, RUNS, read_manifest
 from counterpoint.bench.tables import FORMAT
 from counterpoint.errors import InputError
 from counterpoint.files import whole_file, writable_folder
@@ -32,14 +32,7 @@ def settle(folder: Path, asking: Asking, hashes: Sequence[str], text: str) -> di
     path = writable_folder(folder) / MANIFEST
     created = _now()
     if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"'{path}' is no manifest of a benchmark: {error}") from error
-        if found.get("format") != FORMAT:
-            raise InputError(
-                f"'{folder}' holds no results of this kind of benchmark; choose another folder with --out."
-            )
+        found = read_manifest(folder)
         for name, value in asking.fixed.items():
             if found["fixed"].get(name) != value:
                 raise InputError(

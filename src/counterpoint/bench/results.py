@@ -3,10 +3,11 @@
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from counterpoint.bench.tables import COLUMNS, RESULTS
+from counterpoint.bench.tables import COLUMNS, FORMAT, RESULTS
 from counterpoint.errors import InputError
 from counterpoint.store import duckdb_package
 
@@ -28,15 +29,20 @@ class Results:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        path = self.folder / MANIFEST
-        try:
-            self.manifest: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"'{folder}' holds no benchmark's results: {path} cannot be read.") from error
+        self.manifest = read_manifest(self.folder)
         self.manifest["runs"] = self.manifest.get("runs") or _runs(self.folder / RUNS)
-        self._database = duckdb_package().connect()
+        duckdb = duckdb_package()
+        # Nothing is fetched from a network.
+        quiet = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        self._database = duckdb.connect(config=quiet)
         for name, columns in COLUMNS.items():
-            self._database.execute(f"CREATE VIEW {name} AS {self._source(name, columns)}")
+            try:
+                self._database.execute(f"CREATE VIEW {name} AS {self._source(name, columns)}")
+            except duckdb.Error as error:
+                raise InputError(
+                    f"the results in '{self.folder / name}' cannot be read: {error} Delete that part and run the benchmark again: "
+                    "only what it held is computed."
+                ) from error
 
     def query(
         self, sql: str, parameters: Sequence[Any] = ()
@@ -51,6 +57,9 @@ class Results:
             InputError: DuckDB does not understand it.
         """
         try:
+            statements = self._database.extract_statements(sql)
+            if len(statements) != 1:
+                raise InputError(f"a query is one statement, got {len(statements)}.")
             found = self._database.execute(sql, list(parameters))
             return tuple(column[0] for column in found.description or ()), found.fetchall()
         except duckdb_package().Error as error:
@@ -86,8 +95,29 @@ class Results:
 
 def _runs(folder: Path) -> list[dict[str, Any]]:
     """What is known of each run, the first one first."""
-    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-    return sorted(found, key=lambda run: str(run["started"]))
+    found = []
+    for path in folder.glob("*.json"):
+        with suppress(OSError, ValueError):  # of a run whose machine went down
+            found.append(json.loads(path.read_text()))
+    return sorted((run for run in found if isinstance(run, dict)), key=lambda run: str(run.get("started")))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder.
+
+    Raises:
+        InputError: there is none, or it is no benchmark's.
+    """
+    path = folder / MANIFEST
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{folder}' holds no benchmark's results: {path} cannot be read.") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise InputError(
+            f"'{path}' is no manifest of a benchmark of this kind; choose another folder with --out."
+        )
+    return found
 
 
 def plain_rows(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:

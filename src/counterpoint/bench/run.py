@@ -40,6 +40,10 @@ class Summary:
     """Explanations that the spec asks for."""
     fresh: int
     """Explanations that this run worked on."""
+    measured: int
+    """Measures that it took."""
+    failed_maps: int
+    """Explanations that failed; the other failures are measures."""
     left_out: tuple[str, ...]
     """Combinations that cannot be."""
     reasons: tuple[tuple[str, int], ...]
@@ -130,24 +134,35 @@ def run(
             finally:
                 work.writer.flush()
                 record.end(how, {"explanations": work.fresh, "failed": work.failed})
-                _log.info("run %s: %s, %d explanations, %d rows failed", name, how, work.fresh, work.failed)
-    return summary(place, asked, len(hashes), work.fresh)
+                _log.info(
+                    "run %s: %s, %d explanations, %d measures, %d rows failed",
+                    name,
+                    how,
+                    work.fresh,
+                    work.measured,
+                    work.failed,
+                )
+    return summary(place, asked, len(hashes), work.fresh, work.measured)
 
 
-def summary(folder: Path, asked: Asking, images: int, fresh: int = 0) -> Summary:
+def summary(folder: Path, asked: Asking, images: int, fresh: int = 0, measured: int = 0) -> Summary:
     """What there is, and what is lacking."""
     results = Results(folder)
-    (found,) = results.query("SELECT count(*) FROM explanations")[1]
+    ((found, broken),) = results.query(
+        "SELECT count(*), count(*) FILTER (status = 'failed') FROM explanations"
+    )[1]
     reasons = results.query(
         "SELECT reason, count(*) AS times FROM (SELECT reason, status FROM explanations UNION ALL SELECT reason, status FROM measures) "
         "WHERE status = 'failed' GROUP BY reason ORDER BY times DESC, reason"
     )[1]
     return Summary(
         folder=folder,
-        explanations=int(found[0]),
+        explanations=int(found),
         failed=sum(int(times) for _, times in reasons),
         expected=len(asked.questions) * images,
         fresh=fresh,
+        measured=measured,
+        failed_maps=int(broken),
         left_out=asked.left_out,
         reasons=tuple((str(reason), int(times)) for reason, times in reasons),
     )
@@ -161,7 +176,7 @@ class _Work:
     ) -> None:
         self._setup, self._asked, self._hashes, self._known = setup, asked, hashes, known
         self.writer = writer
-        self.fresh = self.failed = 0
+        self.fresh = self.measured = self.failed = 0
         self._done = 0
         self._again: deque[Job] = deque()
         self._jobs = self._lacking()
@@ -193,6 +208,7 @@ class _Work:
         self.writer.add(outcome.done)
         self._done += 1
         self.fresh += sum(task.explain for task in outcome.job.tasks)
+        self.measured += len(outcome.done.rows["measures"])
         self.failed += outcome.done.failed
         for row in outcome.done.rows["explanations"]:
             if row["status"] == "failed":

@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,12 +20,29 @@ Precision = Literal["float32", "float64", "bfloat16"]
 
 def _method(text: str) -> str:
     objects.build("method", text)
-    return text
+    return text.strip()
 
 
 def _baseline(text: str) -> str:
     objects.build("baseline", text)
-    return text
+    return text.strip()
+
+
+def _different_objects(kind: objects.Kind, texts: Sequence[str]) -> Any:
+    known: dict[str, str] = {}
+    for text in texts:
+        same = known.setdefault(objects.describe(objects.build(kind, text)).fingerprint, text)
+        if same is not text:
+            raise InputError(f"'{text}' is the same as '{same}'; one of them is enough.")
+    return texts
+
+
+def _different_methods(texts: Sequence[str]) -> Any:
+    return _different_objects("method", _different(texts))
+
+
+def _different_baselines(texts: Sequence[str]) -> Any:
+    return _different_objects("baseline", _different(texts))
 
 
 def _metric(text: str) -> str:
@@ -61,8 +79,10 @@ class ModelPart(_Part):
 class ExplainPart(_Part):
     """Which maps are made."""
 
-    methods: Annotated[tuple[MethodText, ...], AfterValidator(_different)] = Field(min_length=1, strict=False)
-    against: Annotated[tuple[BaselineText, ...], AfterValidator(_different)] = Field(
+    methods: Annotated[tuple[MethodText, ...], AfterValidator(_different_methods)] = Field(
+        min_length=1, strict=False
+    )
+    against: Annotated[tuple[BaselineText, ...], AfterValidator(_different_baselines)] = Field(
         min_length=1, strict=False
     )
     layers: Annotated[tuple[str, ...], AfterValidator(_different)] = Field(default=(), strict=False)
@@ -83,7 +103,7 @@ class EvaluatePart(_Part):
     """What is measured on each map."""
 
     metrics: Annotated[tuple[MetricText, ...], AfterValidator(_different)] = Field(default=(), strict=False)
-    baselines: Annotated[tuple[BaselineText, ...], AfterValidator(_different)] = Field(
+    baselines: Annotated[tuple[BaselineText, ...], AfterValidator(_different_baselines)] = Field(
         default=(), strict=False
     )
     score: Literal["probability", "logit"] = "probability"
@@ -150,7 +170,7 @@ class BenchSpec(_Part):
 
     @model_validator(mode="after")
     def _distinct(self) -> "BenchSpec":
-        _different([(each.name, each.precision) for each in self.model])
+        _different([f"{each.name} in {each.precision}" for each in self.model])
         return self
 
     def plain(self) -> dict[str, Any]:
@@ -170,7 +190,7 @@ def read_spec(file: str | Path) -> tuple[BenchSpec, str]:
     """
     path = Path(file)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot read the spec '{path}': {getattr(error, 'strerror', None) or error}."
@@ -196,7 +216,11 @@ def checked(given: dict[str, Any], text: str = "", where: str = "spec") -> Bench
     try:
         return BenchSpec.model_validate(given)
     except ValidationError as error:
-        problems = [_problem(each, text, where) for each in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        # A list of which an item is wrong is also said to be too short: once is enough.
+        within = {each["loc"][:-1] for each in found}
+        told = [each for each in found if not (each["type"] == "too_short" and each["loc"] in within)]
+        problems = [_problem(each, text, where) for each in told or found]
         raise InputError("; ".join(problems)) from error
 
 
@@ -211,10 +235,38 @@ def _problem(error: Any, text: str, where: str) -> str:
 
 def _words(error: Any) -> str:
     if error["type"] == "extra_forbidden":
-        return "there is no such setting"
+        name, table = str(error["loc"][-1]), _table(error["loc"][:-1])
+        elsewhere = [
+            each for each in ("explain", "evaluate", "keep", "run") if name in _PARTS[each].model_fields
+        ]
+        hint = f" in [{table}]; it belongs to [{elsewhere[0]}]" if table and elsewhere else ""
+        near = get_close_matches(name, _PARTS[table].model_fields if table in _PARTS else (), n=1)
+        return f"there is no such setting{hint or (f'; did you mean {near[0]!r}?' if near else '')}"
     if error["type"] == "missing":
         return "is missing"
+    if error["type"] == "too_short":
+        return "must name at least one"
+    if error["type"] in ("tuple_type", "list_type"):
+        table = "write [[model]], with two brackets" if error["loc"] == ("model",) else "write [...]"
+        return f"must be a list: {table}"
+    if error["type"] in ("model_type", "dict_type"):
+        return "must be a table: write [" + ".".join(str(each) for each in error["loc"]) + "]"
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _table(place: Sequence[str | int]) -> str:
+    """The table that a setting was written in; empty for the top."""
+    return next((str(part) for part in place if isinstance(part, str)), "")
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "": BenchSpec,
+    "model": ModelPart,
+    "explain": ExplainPart,
+    "evaluate": EvaluatePart,
+    "keep": KeepPart,
+    "run": RunPart,
+}
 
 
 def line_of(text: str, place: Sequence[str | int]) -> int | None:

@@ -88,9 +88,9 @@ def standings(
     return [
         Standing(
             contender=found.contenders[c],
-            mean=float(point[c] * found.sign),
-            low=float(lower[c]),
-            high=float(upper[c]),
+            mean=float(point[c] * found.sign) + 0.0,  # no negative zero
+            low=float(lower[c]) + 0.0,
+            high=float(upper[c]) + 0.0,
             rank=int(rank[c]),
             rank_low=int(np.floor(rank_low[c])),
             rank_high=int(np.ceil(rank_high[c])),

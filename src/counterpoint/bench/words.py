@@ -175,8 +175,9 @@ def _agreement(found: Values, title: str, resamples: int, seed: int) -> str:
         says = "so these images cannot tell whether the ranking depends on the baseline"
     return (
         f"{title}: rankings under different evaluation baselines agree with mean tau {whole.mean_tau:.2f} ({whole.low:.2f} to "
-        f"{whole.high:.2f}), W {whole.concordance:.2f} (p {whole.p_value:.2g}). Two halves of the images agree with tau {split.within:.2f} "
-        f"under one baseline, {split.gap:.2f} ({split.low:.2f} to {split.high:.2f}) more than under two, {says}."
+        f"{whole.high:.2f}), W {whole.concordance:.2f} (p {whole.p_value:.2g}). Rankings of two halves of the images agree with tau "
+        f"{split.within:.2f} if the baseline is the same and {split.within - split.gap:.2f} if not "
+        f"(difference {split.gap:.2f}, {split.low:.2f} to {split.high:.2f}), {says}."
     )
 
 

@@ -54,10 +54,13 @@ class Worker:
         self._banks: dict[int, Bank] = {}
 
     def ready(self) -> "Worker":
-        """Itself, models loaded. One that cannot be is left for the first job to say so."""
+        """Itself, models and methods loaded. What cannot be is left for the first job to say so."""
         for model in range(len(self.setup.spec.model)):
             with suppress(CounterpointError):
                 self.classifier(model)
+        for question in self.setup.questions:
+            with suppress(CounterpointError):
+                objects.build("method", question.method)
         return self
 
     def do(self, job: Job) -> Done:

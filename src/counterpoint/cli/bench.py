@@ -23,7 +23,8 @@ bench_app = typer.Typer(
     cls=DefaultCommand,
     no_args_is_help=True,
     context_settings=HELP_OPTIONS,
-    help="Methods x baselines x measures x images, at any size: run a SPEC.toml, or ask what came of it.",
+    help="Methods x baselines x measures x images, at any size.\n\n`counterpoint bench SPEC.toml` is short for `bench run SPEC.toml`; "
+    "`bench --init` writes a spec, `bench SPEC.toml --plan` says what it costs; all options: `bench run --help`.",
 )
 
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where the results are.")]

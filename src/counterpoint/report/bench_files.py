@@ -33,7 +33,10 @@ def write_figures(results: Results, folder: Path) -> list[Path]:
         if HIGHER_IS_BETTER.get(metric) is None:
             continue
         caption = metric.replace("_", " ") if len(models) == 1 else f"{model}, {metric.replace('_', ' ')}"
-        order = [standing.contender for standing in ranking(results, metric, model=model)]
+        try:
+            order = [standing.contender for standing in ranking(results, metric, model=model)]
+        except InputError:
+            continue
         kinds: dict[str, Callable[[], Figure]] = {
             "critical-difference": lambda m=metric, n=model, c=caption: critical_difference_figure(
                 friedman(results, m, model=n), c
