@@ -265,6 +265,8 @@ def _converted(value: Any, hint: Any, argument: str) -> Any:
         elif origin is Literal:
             if value in inner:
                 return value
+            if value is None and "none" in inner:  # the word, which the text form also writes for None
+                return "none"
         elif origin is tuple:
             if isinstance(value, tuple | list):
                 each = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)

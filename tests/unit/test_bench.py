@@ -532,7 +532,10 @@ def test_ray_finds_the_same_and_survives_a_worker_that_dies(whole: Path, tmp_pat
     ended: list[int] = []
 
     def kill(done: float, total: float, what: str) -> None:
-        workers = [] if ended or not what.startswith("image") else list(Path("/proc").glob("[0-9]*/cmdline"))
+        # The first job is done, the second is under way.
+        workers = (
+            [] if ended or not what.startswith("image 2") else list(Path("/proc").glob("[0-9]*/cmdline"))
+        )
         for file in workers:
             with contextlib.suppress(OSError):
                 if file.read_bytes().startswith(b"ray::_Actor"):
