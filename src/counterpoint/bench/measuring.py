@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,10 +79,7 @@ def measured(asked: Asked, wanted: Sequence[tuple[str, str]]) -> Iterator[Measur
     for metric, evaluation in wanted:
         groups.setdefault((METRICS[metric].group, evaluation), []).append(metric)
     for (group, evaluation), names in groups.items():
-        baseline = None if evaluation == NO_BASELINE else objects.build("baseline", evaluation)
-        found = tried(
-            lambda group=group, baseline=baseline, names=names: _GROUPS[group](asked, baseline, names)
-        )
+        found = tried(partial(_found, asked, group, names, evaluation))
         if isinstance(found, str):
             yield Measured([(name, evaluation, None) for name in names], found)
             continue
@@ -95,10 +93,22 @@ def measured(asked: Asked, wanted: Sequence[tuple[str, str]]) -> Iterator[Measur
 
 
 _Found = tuple[dict[str, float], dict[str, list[dict[str, Any]]]]
+"""Metric -> value, and rows of other tables."""
 
 
-def _curves(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _Found:
-    assert baseline is not None  # the metric is one of those that remove pixels
+def _found(asked: Asked, group: Group, names: Sequence[str], evaluation: str) -> _Found:
+    if evaluation == NO_BASELINE:
+        return _OF_THE_MAP[group](asked, names)
+    return _WITH_A_BASELINE[group](asked, names, objects.build("baseline", evaluation))
+
+
+def _path(asked: Asked) -> dict[str, Any]:
+    """How the measures that follow a path go along it."""
+    evaluate = asked.setup.evaluate
+    return {"order": evaluate.order, "seed": evaluate.seed}
+
+
+def _curves(asked: Asked, names: Sequence[str], baseline: Baseline) -> _Found:
     evaluate = asked.setup.evaluate
     table = metrics.curves(
         asked.score,
@@ -106,8 +116,7 @@ def _curves(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _F
         {"map": asked.attribution},
         [baseline],
         steps=evaluate.steps,
-        order=evaluate.order,
-        seed=evaluate.seed,
+        **_path(asked),
         micro_batch=asked.setup.run.micro_batch,
     )
     found = {kind: table.curve(kind) for kind in ("deletion", "insertion")}
@@ -126,8 +135,7 @@ def _curves(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _F
     return numbers, {"curves": rows} if asked.setup.keep.curves else {}
 
 
-def _masked(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _Found:
-    assert baseline is not None
+def _masked(asked: Asked, names: Sequence[str], baseline: Baseline) -> _Found:
     found = {}
     for name in names:
         function = metrics.average_drop if name == "average_drop" else metrics.average_increase
@@ -135,9 +143,7 @@ def _masked(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _F
     return found, {}
 
 
-def _deviation(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _Found:
-    assert baseline is not None
-    evaluate = asked.setup.evaluate
+def _deviation(asked: Asked, names: Sequence[str], baseline: Baseline) -> _Found:
     found = metrics.activation_deviation(
         asked.score,
         asked.inputs,
@@ -145,8 +151,7 @@ def _deviation(asked: Asked, baseline: Baseline | None, names: Sequence[str]) ->
         baseline=baseline,
         kinds=("insertion",),
         floor=_FLOORS,
-        order=evaluate.order,
-        seed=evaluate.seed,
+        **_path(asked),
         micro_batch=asked.setup.run.micro_batch,
     )
     rows = []
@@ -170,8 +175,7 @@ def _deviation(asked: Asked, baseline: Baseline | None, names: Sequence[str]) ->
     return means, {"deviations": rows}
 
 
-def _removal(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _Found:
-    assert baseline is not None
+def _removal(asked: Asked, names: Sequence[str], baseline: Baseline) -> _Found:
     evaluate = asked.setup.evaluate
     found = metrics.information_removed(
         asked.score,
@@ -179,14 +183,12 @@ def _removal(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _
         asked.attribution,
         baseline=baseline,
         steps=evaluate.steps,
-        order=evaluate.order,
-        seed=evaluate.seed,
+        **_path(asked),
     )
     return {"information_removed": float(found.confidence_lost[0])}, {}
 
 
-def _distance(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _Found:
-    assert baseline is not None
+def _distance(asked: Asked, names: Sequence[str], baseline: Baseline) -> _Found:
     evaluate = asked.setup.evaluate
     found = metrics.out_of_distribution(
         asked.score,
@@ -196,13 +198,12 @@ def _distance(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> 
         bank=asked.bank(),
         groups=[asked.name],
         steps=evaluate.steps,
-        order=evaluate.order,
-        seed=evaluate.seed,
+        **_path(asked),
     )
     return {"out_of_distribution": float(found.excesses.mean(1)[0])}, {}
 
 
-def _map(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _Found:
+def _map(asked: Asked, names: Sequence[str]) -> _Found:
     known: dict[str, Callable[[Attribution], Tensor]] = {
         "complexity": metrics.complexity,
         "sparseness": metrics.sparseness,
@@ -210,7 +211,7 @@ def _map(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _Foun
     return {name: float(known[name](asked.attribution)[0]) for name in names}, {}
 
 
-def _evidence(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _Found:
+def _evidence(asked: Asked, names: Sequence[str]) -> _Found:
     known: dict[str, Callable[[Attribution, Tensor], Tensor]] = {
         "pointing_game": metrics.pointing_game,
         "mass_in_mask": metrics.mass_in_mask,
@@ -225,11 +226,11 @@ def _evidence(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> 
     return {name: float(known[name](asked.attribution, masks)[0]) for name in names}, {}
 
 
-def _error(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _Found:
+def _error(asked: Asked, names: Sequence[str]) -> _Found:
     return {"attribution_error": float(asked.attribution.relative_error[0])}, {}
 
 
-def _disturbed(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _Found:
+def _disturbed(asked: Asked, names: Sequence[str]) -> _Found:
     evaluate = asked.setup.evaluate
     found = metrics.max_sensitivity(
         lambda images: asked.again(asked.classifier, images.clamp(0, 1), asked.target),
@@ -240,7 +241,7 @@ def _disturbed(asked: Asked, baseline: Baseline | None, names: Sequence[str]) ->
     return {"sensitivity": float(found[0])}, {}
 
 
-def _randomised(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -> _Found:
+def _randomised(asked: Asked, names: Sequence[str]) -> _Found:
     found = metrics.randomised_weights(
         asked.classifier,
         lambda module, images: asked.again(module, images, asked.target),
@@ -251,15 +252,17 @@ def _randomised(asked: Asked, baseline: Baseline | None, names: Sequence[str]) -
     return {"randomised_weights": float(found.similarity.spearman[-1, 0])}, {}
 
 
-_GROUPS: dict[Group, Callable[[Asked, Baseline | None, Sequence[str]], _Found]] = {
-    "curves": _curves,
-    "masked": _masked,
-    "deviation": _deviation,
-    "removal": _removal,
-    "distance": _distance,
+_OF_THE_MAP: dict[Group, Callable[[Asked, Sequence[str]], _Found]] = {
     "map": _map,
     "evidence": _evidence,
     "error": _error,
     "disturbed": _disturbed,
     "randomised": _randomised,
+}
+_WITH_A_BASELINE: dict[Group, Callable[[Asked, Sequence[str], Baseline], _Found]] = {
+    "curves": _curves,
+    "masked": _masked,
+    "deviation": _deviation,
+    "removal": _removal,
+    "distance": _distance,
 }
