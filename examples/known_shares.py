@@ -76,6 +76,7 @@ ROWS: dict[str, Callable[[KnownShares], tuple[Tensor, Tensor]]] = {
     "lrp": lambda k: shares(k, cp.methods.LRP()),
     "lrp:composite=epsilon": lambda k: shares(k, cp.methods.LRP(composite="epsilon")),
     "excitation_backprop": lambda k: shares(k, cp.methods.ExcitationBackprop()),
+    "attn_lrp": lambda k: shares(k, cp.methods.AttnLRP()),
     "occlusion:size=4,stride=4": lambda k: shares(k, cp.methods.Occlusion(size=4, stride=4)),
     "feature_ablation:regions=patches(4)": lambda k: shares(
         k, cp.methods.FeatureAblation(regions=Patches(4))

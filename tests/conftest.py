@@ -27,7 +27,7 @@ settings.register_profile(
 settings.load_profile("counterpoint")
 
 # The only reasons for which a test may be skipped where CI=true.
-_ALLOWED = ("COUNTERPOINT_PHOTOS", "COUNTERPOINT_CUTOUTS", "GPU", "counterpoint models fetch", "foolbox")
+_ALLOWED = ("COUNTERPOINT_PHOTOS", "COUNTERPOINT_CUTOUTS", "GPU")
 
 
 @pytest.hookimpl(wrapper=True)

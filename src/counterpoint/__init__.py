@@ -7,48 +7,93 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from counterpoint import baselines, bench, methods, metrics, progress, quadrature, visualisation
+    from counterpoint import (
+        baselines,
+        bench,
+        detectors,
+        methods,
+        metrics,
+        progress,
+        quadrature,
+        visualisation,
+    )
     from counterpoint.attribution import Attribution, load_attribution
     from counterpoint.audit import audit_baselines, audit_rankings
     from counterpoint.classifier import Classifier
     from counterpoint.comparison import Comparison, compare, compare_layers
+    from counterpoint.detectors import Detector, detection
+    from counterpoint.layers import joint
     from counterpoint.models import load_model
     from counterpoint.report import plot
-    from counterpoint.scores import contrast, log_odds, log_probability, logit, probability
+    from counterpoint.scores import (
+        callable_score,
+        contrast,
+        label_probability,
+        log_odds,
+        log_probability,
+        logit,
+        output_value,
+        probability,
+        region,
+        similarity,
+    )
 
 __version__ = "0.1.0"
 
-_MODULES = ("baselines", "bench", "methods", "metrics", "progress", "quadrature", "visualisation")
+_MODULES = (
+    "baselines",
+    "bench",
+    "detectors",
+    "methods",
+    "metrics",
+    "progress",
+    "quadrature",
+    "visualisation",
+)
 _NAMES = {
     "Attribution": "attribution",
     "Classifier": "classifier",
     "Comparison": "comparison",
+    "Detector": "detectors",
     "audit_baselines": "audit",
     "audit_rankings": "audit",
+    "callable_score": "scores",
     "compare": "comparison",
     "compare_layers": "comparison",
     "contrast": "scores",
+    "detection": "detectors",
+    "joint": "layers",
+    "label_probability": "scores",
     "load_attribution": "attribution",
     "load_model": "models",
     "log_odds": "scores",
     "log_probability": "scores",
     "logit": "scores",
+    "output_value": "scores",
     "plot": "report",
     "probability": "scores",
+    "region": "scores",
+    "similarity": "scores",
 }
 
 __all__ = [
     "Attribution",
     "Classifier",
     "Comparison",
+    "Detector",
     "__version__",
     "audit_baselines",
     "audit_rankings",
     "baselines",
     "bench",
+    "callable_score",
     "compare",
     "compare_layers",
     "contrast",
+    "detection",
+    "detectors",
+    "joint",
+    "label_probability",
     "load_attribution",
     "load_model",
     "log_odds",
@@ -56,10 +101,13 @@ __all__ = [
     "logit",
     "methods",
     "metrics",
+    "output_value",
     "plot",
     "probability",
     "progress",
     "quadrature",
+    "region",
+    "similarity",
     "visualisation",
 ]
 

@@ -18,6 +18,7 @@ from counterpoint.checks import shape_text
 from counterpoint.errors import CounterpointError, InputError, ShapeError
 from counterpoint.files import whole_file
 from counterpoint.layers import token_grid
+from counterpoint.layouts import Layout, Maps, Tokens, layout_from
 from counterpoint.protocols import STEPS, Baseline, Claim, Method, Step
 
 FORMAT = "counterpoint-attribution-1"
@@ -53,6 +54,8 @@ class Attribution:
     """Whether an equal, faster copy of the model was run, checked to 1e-5."""
     image_size: tuple[int, int] | None = None
     """(height, width) of the inputs, where they are images."""
+    layout: Layout | None = None
+    """How the values lie on the image; None where they do not."""
     question: Mapping[str, Any] = field(default_factory=dict)
     """What was scored: kind of score, class targets, labels."""
 
@@ -152,34 +155,27 @@ class Attribution:
     def heatmap(self) -> Float[Tensor, "batch height width"]:
         """One signed number per pixel of the image: channels summed, then spread over pixels so that the sum stays that of the places.
 
-        Tokens (batch, tokens, channels) lie on the grid of square patches that tile the image; class, distillation and register
-        tokens come before it and are left out, so that the map then sums to the result without their share.
+        What has no place is left out, so that the map then sums to the result without its share: class, distillation and register tokens.
+        Of a joint cut the maps of all parts are added.
 
         Raises:
             ShapeError: the values have no places, their tokens no grid, or the inputs were no images.
         """
-        if self.image_size is None or self.values.ndim not in (3, 4):
-            raise ShapeError(
-                "a heat map needs values (batch, channel, height, width), or (batch, tokens, channels) of an image, got "
-                f"{shape_text(self.values)}."
+        if self.image_size is None or self.layout is None:
+            raise ShapeError(f"a heat map needs {self._without_places()}.")
+        maps = self.layout.maps(self.values.to(self.result.dtype))
+        return torch.stack([_on_pixels(each.sum(1), self.image_size) for each in maps]).sum(0)
+
+    def _without_places(self) -> str:
+        if self.image_size is not None and self.values.ndim == 3:
+            return (
+                f"tokens on a grid, but {self.values.shape[1]} tokens, up to 16 of them left out, fit no grid of square patches on "
+                f"{self.image_size[0]} x {self.image_size[1]} pixels"
             )
-        values = self.values.to(self.result.dtype)
-        if values.ndim == 4:
-            cells = values.sum(1)
-        else:
-            grid = token_grid(values.shape[1], self.image_size)
-            if grid is None:
-                raise ShapeError(
-                    f"a heat map needs tokens on a grid, but {values.shape[1]} tokens, up to 16 of them left out, fit no grid "
-                    f"of square patches on {self.image_size[0]} x {self.image_size[1]} pixels."
-                )
-            extra, rows, columns = grid
-            cells = values[:, extra:].sum(2).view(-1, rows, columns)
-        height, width = (
-            _spread(cells.shape[axis], size, cells)
-            for axis, size in zip((1, 2), self.image_size, strict=True)
+        return (
+            "values (batch, channel, height, width), or others with places on an image, such as (batch, tokens, channels), got "
+            f"{shape_text(self.values)}"
         )
-        return height.T @ cells @ width
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file with the values, all numbers and, as metadata, how they were made.
@@ -206,6 +202,7 @@ class Attribution:
             "folded": self.folded,
             "error_is_forced": self.error_is_forced,
             "image_size": self.image_size,
+            "layout": None if self.layout is None else self.layout.as_dict(),
             "reference": self.reference,
             "question": dict(self.question),
         }
@@ -242,7 +239,11 @@ def load_attribution(path: str | Path) -> Attribution:
             f"'{path}' is not an attribution: its format must be {FORMAT}, got {metadata.get('format')}."
         )
     facts = json.loads(metadata["facts"])
-    size = facts["image_size"]
+    size = None if facts["image_size"] is None else (facts["image_size"][0], facts["image_size"][1])
+    if "layout" in facts:
+        layout = None if facts["layout"] is None else layout_from(facts["layout"])
+    else:  # written before layers had layouts
+        layout = _layout_by_shape(tensors["values"], size)
     return Attribution(
         **{name: tensors[name] for name in _TENSORS if name in tensors},
         baseline=_rebuilt("baseline", facts["baseline"]),
@@ -253,7 +254,8 @@ def load_attribution(path: str | Path) -> Attribution:
         cut=facts["cut"],
         folded=facts["folded"],
         error_is_forced=facts["error_is_forced"],
-        image_size=None if size is None else (size[0], size[1]),
+        image_size=size,
+        layout=layout,
         question=facts["question"],
         reference=facts["reference"],
         stages={step: tensors[f"stages.{step}"] for step in STEPS if f"stages.{step}" in tensors},
@@ -269,6 +271,22 @@ def _rebuilt(kind: spec.Kind, facts: Mapping[str, Any]) -> Any:
         return description
     # A later version of the class makes other numbers: then it is not what made these.
     return built if spec.describe(built) == description else description
+
+
+def _layout_by_shape(values: Tensor, image_size: tuple[int, int] | None) -> Layout | None:
+    """Channels first, or tokens of square patches that tile the image."""
+    if image_size is None:
+        return None
+    grid = token_grid(values.shape[1], image_size) if values.ndim == 3 else None
+    return Maps() if values.ndim == 4 else None if grid is None else Tokens(*grid)
+
+
+def _on_pixels(
+    cells: Float[Tensor, "batch rows columns"], size: tuple[int, int]
+) -> Float[Tensor, "batch height width"]:
+    """Each cell spread over its pixels; every sum stays."""
+    height, width = (_spread(cells.shape[axis], side, cells) for axis, side in zip((1, 2), size, strict=True))
+    return height.T @ cells @ width
 
 
 def _spread(cells: int, pixels: int, like: Tensor) -> Float[Tensor, "cells pixels"]:

@@ -53,7 +53,24 @@ def check_batch(name: str, inputs: Tensor) -> None:
 def check_images(name: str, inputs: Tensor) -> None:
     """Raise ShapeError unless `inputs` is (batch, channel, height, width)."""
     if inputs.ndim != 4:
-        raise ShapeError(f"{name} must be images (batch, channel, height, width), got {shape_text(inputs)}.")
+        hint = ""
+        if inputs.ndim in (3, 5):
+            hint = (
+                "; signals and volumes go through gradients, path methods, occlusion, regions of a grid and curves, the rest is made for "
+                "images"
+            )
+        raise ShapeError(
+            f"{name} must be images (batch, channel, height, width), got {shape_text(inputs)}{hint}."
+        )
+
+
+def check_places(name: str, inputs: Tensor) -> None:
+    """Raise ShapeError unless `inputs` is (batch, channel, ...): signals, images or volumes."""
+    if inputs.ndim < 3 or inputs[0].numel() == 0:
+        raise ShapeError(
+            f"{name} must have channels and places, (batch, channel, height, width) for images or (batch, channel, length) for signals, "
+            f"got {shape_text(inputs)}."
+        )
 
 
 def check_range(

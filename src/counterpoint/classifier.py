@@ -4,8 +4,10 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import asdict
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -13,9 +15,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from counterpoint.adapting import Adapted, adapted, uncompiled
 from counterpoint.checks import check_batch, check_images, shape_text
 from counterpoint.errors import InputError, ModelError, ShapeError
 from counterpoint.images import read_image
+from counterpoint.outputs import Output, only_tensor, ways_out
 from counterpoint.preprocessing import Interpolation, Preprocessing
 
 __all__ = ["Classifier", "Normalise", "Normalised", "Prediction", "Preprocessing", "weights_hash"]
@@ -26,6 +30,7 @@ Photograph = str | os.PathLike[str] | Image.Image
 _ROWS_AT_ONCE = 16
 # How far pixels may lie outside [0, 1]: bicubic resizing and rounding overshoot a little.
 _OUTSIDE = 0.1
+_HALF = (torch.bfloat16, torch.float16)
 
 
 class Normalise(nn.Module):
@@ -60,11 +65,14 @@ class Normalise(nn.Module):
 class Normalised(nn.Module):
     """A model that takes pixels in [0, 1]: its normalisation, then the model itself.
 
-    The model is held, not copied. Training mode, gradients and hooks are left as they are.
+    The model is held, not copied. Training mode, gradients and hooks are left as they are. For weights of half precision the pixels are
+    normalised as they come and cast after that, so that inputs, gradients and paths keep their digits.
     """
 
     wraps = "model"
     """The child whose layer names are the user's own; see counterpoint.layers."""
+    hands_on = True
+    """That child is called with one tensor and nothing else; see counterpoint.adapting."""
 
     def __init__(self, normalise: Normalise, model: nn.Module, labels: tuple[str, ...] | None = None) -> None:
         super().__init__()
@@ -91,7 +99,32 @@ class Normalised(nn.Module):
 
     def forward(self, pixels: Tensor) -> Any:
         """The model's own output for pixels (batch, channel, height, width) in [0, 1]."""
-        return self.model(self.normalise(pixels))
+        normal, half = self.normalise(pixels), self._half_weight()
+        return self.model(normal if half is None else normal.type_as(half))
+
+    def reading(self, output: Output | None) -> "Normalised":
+        """This with another part of the model's output picked; itself for None. One and the same when asked again."""
+        model = adapted(self.model, output=output)
+        if model is self.model:
+            return self
+        key = (id(self.normalise), id(model))
+        found = _readings.get(key)
+        if found is None:
+            found = _readings[key] = Normalised(self.normalise, model, self.labels)
+        return found
+
+    def _half_weight(self) -> Tensor | None:
+        """The model's first weight, where that is of half precision."""
+        for part in self.model.modules():
+            for name, weight in part._parameters.items():
+                if weight is not None and weight.is_floating_point():
+                    # Asked for by its name, so that a traced graph looks its type up anew.
+                    return getattr(part, name) if weight.dtype in _HALF else None
+        return None
+
+
+# For as long as somebody uses them, as in counterpoint.adapting; the first number is that of an object whose `normalise` they hold.
+_readings: "WeakValueDictionary[tuple[int, int], Normalised]" = WeakValueDictionary()
 
 
 class Prediction(NamedTuple):
@@ -122,6 +155,8 @@ class Classifier:
         crop: Side of the central cut-out of a photograph, as a fraction of the largest that fits.
         interpolation: How a photograph is resized: "nearest", "bilinear", "bicubic" or "lanczos".
         weights: Where the weights come from, in words; "random" for a model that was not trained.
+        output: Which part of the module's output holds the class scores, where it returns several tensors: a key of a dict, a field, an
+            index, or a function of the output.
 
     Raises:
         InputError: not a module, or an argument that `Preprocessing` refuses, or labels that are not strings.
@@ -142,6 +177,7 @@ class Classifier:
         crop: float = 1.0,
         interpolation: Interpolation = "bicubic",
         weights: str | None = None,
+        output: Output | None = None,
     ) -> None:
         if isinstance(module, Classifier | Normalised):
             raise InputError(
@@ -160,13 +196,28 @@ class Classifier:
         self.labels = None if labels is None else _checked_labels(labels)
         self.name = type(module).__name__ if name is None else name
         self.weights = weights
-        self.module = Normalised(Normalise(means, stds), module, self.labels)
-        _warn_of_training_mode(module)
+        module = uncompiled(module, stacklevel=3)
+        self.module = Normalised(Normalise(means, stds), adapted(module, output=output), self.labels)
+        warn_of_training_mode(module, stacklevel=3)
 
     def __repr__(self) -> str:
         height, width = self.preprocessing.size
         classes = "" if self.labels is None else f", {len(self.labels)} labels"
         return f"Classifier({self.name!r}, {len(self.preprocessing.mean)} x {height} x {width}{classes})"
+
+    def with_output(self, output: Output | None) -> "Classifier":
+        """This classifier with another part of the model's output read as class scores, see `output`; itself for None."""
+        if output is None:
+            return self
+        other = copy(self)
+        other.module = self.module.reading(output)
+        return other
+
+    @property
+    def network(self) -> nn.Module:
+        """The model that was given, without normalisation."""
+        model = self.module.model
+        return model.model if isinstance(model, Adapted) else model
 
     @property
     def device(self) -> torch.device:
@@ -226,14 +277,17 @@ class Classifier:
 
     def _class_scores(self, rows: Tensor) -> Tensor:
         output = self.module(rows)
-        if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[0] != rows.shape[0]:
-            what = shape_text(output) if isinstance(output, Tensor) else type(output).__name__
-            raise ModelError(f"the model must return class scores ({rows.shape[0]}, classes), got {what}.")
-        if self.labels is not None and len(self.labels) != output.shape[1]:
+        scores = only_tensor(output)
+        if scores is None or scores.ndim != 2 or scores.shape[0] != rows.shape[0]:
+            came = output if scores is None else scores
             raise ModelError(
-                f"the model has {output.shape[1]} classes, but there are {len(self.labels)} labels."
+                f"the model must return class scores ({rows.shape[0]}, classes), got {ways_out(came)}."
             )
-        return output
+        if self.labels is not None and len(self.labels) != scores.shape[1]:
+            raise ModelError(
+                f"the model has {scores.shape[1]} classes, but there are {len(self.labels)} labels."
+            )
+        return scores
 
     def _prediction(self, index: int, probability: float) -> Prediction:
         return Prediction(index, None if self.labels is None else self.labels[index], probability)
@@ -241,7 +295,7 @@ class Classifier:
     @property
     def weights_hash(self) -> str:
         """SHA-256 of the model's state, see `weights_hash`; computed anew, as weights can change."""
-        return weights_hash(self.module.model)
+        return weights_hash(self.network)
 
     def card(self) -> dict[str, Any]:
         """What a report has to say about the model, JSON-ready.
@@ -249,7 +303,7 @@ class Classifier:
         `classes` is None where there are no labels. `random_weights` is True for weights that were declared
         random or whose batch norms have never seen data, None where nothing is known.
         """
-        random = self.weights == "random" or _is_untrained(self.module.model)
+        random = self.weights == "random" or _is_untrained(self.network)
         return {
             "name": self.name,
             "weights": self.weights,
@@ -342,7 +396,7 @@ def _is_untrained(module: nn.Module) -> bool:
     )
 
 
-def _warn_of_training_mode(module: nn.Module) -> None:
+def warn_of_training_mode(module: nn.Module, *, stacklevel: int) -> None:
     """Warn where scores would depend on the rest of the batch, or on chance."""
     kinds = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd, nn.RReLU)
     names = [
@@ -358,5 +412,5 @@ def _warn_of_training_mode(module: nn.Module) -> None:
             f"the model is in training mode, where {names[0]}{more} make scores depend on the rest "
             "of the batch or on chance; call model.eval() first.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )

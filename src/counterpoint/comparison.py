@@ -15,12 +15,15 @@ from torch import Tensor
 
 from counterpoint.attribution import Attribution
 from counterpoint.batching import MicroBatch, Tally
-from counterpoint.checks import check_batch, check_finite, check_images, check_same_shape
+from counterpoint.checks import check_batch, check_finite, check_images, check_same_shape, shape_text
 from counterpoint.cut import Bypass, Cut, open_cut
 from counterpoint.errors import InputError, LayerError
 from counterpoint.evaluation import Evaluation, Under
 from counterpoint.folding import fold as folded_copy
 from counterpoint.layer_baseline import FEATURES_OF_THE_BASELINE, LayerBaseline, layer_start
+from counterpoint.layers import layer_parts
+from counterpoint.layout_finding import NoLayout, find_layout
+from counterpoint.layouts import Layout, Maps
 from counterpoint.protocols import STEPS, Baseline, BoundScore, Method, ModuleScore, Score
 from counterpoint.scores import as_score, check_pixels, classes_of
 
@@ -46,7 +49,8 @@ def compare(
         score: `cp.logit(...)` and its like, or a callable (rows, ...) -> (rows,).
         inputs: Usually (batch, channel, height, width) with pixels in [0, 1]; never changed.
         baseline: What to compare with; there is no default.
-        layer: Explain the features of this layer, by its dotted name; None or "input" for the inputs themselves.
+        layer: Explain the features of this layer, by its dotted name; of several at once, `cp.joint(...)`; None or "input" for the
+            inputs themselves.
         layer_baseline: What the features are compared with; see `LayerBaseline`.
         bypass: What to do where a skip connection passes the layer by: "refuse", or "intervene", which explains f(x) minus f(x with
             z' put in), labelled partial.
@@ -175,6 +179,21 @@ class Comparison:
         return self.evaluation.cut
 
     @property
+    def layout(self) -> Layout | None:
+        """How the features lie on the image; None where they do not, or the inputs are no images."""
+        found = self.layout_or_reason
+        return None if isinstance(found, NoLayout) else found
+
+    @property
+    def layout_or_reason(self) -> Layout | NoLayout:
+        """The same or, where there is none, why."""
+        if self.inputs.ndim != 4:
+            return NoLayout(f"whose inputs {shape_text(self.inputs)} are no images")
+        if self.cut is None:
+            return Maps()
+        return find_layout(self.cut.module, self.cut.layer, self.inputs[:1])
+
+    @property
     def micro(self) -> MicroBatch:
         """How many rows go through the model at once."""
         return self.evaluation.micro
@@ -195,7 +214,7 @@ class Comparison:
         """The same comparison at a layer, f(x) and f(x') shared: with the usual layer baseline the target is the same at every layer.
 
         Args:
-            layer: Its dotted name, or "input".
+            layer: Its dotted name; for several at once `cp.joint(...)`; or "input".
             layer_baseline: What the features are compared with; anything but "features" has a target of its own.
             bypass: "intervene" accepts a layer that a skip connection passes by.
 
@@ -225,8 +244,12 @@ class Comparison:
             cast(ModuleScore, whole.evaluation.runner).module, layer, self.inputs[:1], bypass=bypass
         )
         there = replace(whole, layer=layer, evaluation=replace(whole.evaluation, cut=cut))
+        if self.inputs.ndim == 4:  # how the features lie is found out now and kept, as the cut is
+            find_layout(cut.module, cut.layer, self.inputs[:1])
         end = there.features(self.inputs)
-        start, named = layer_start(layer_baseline, end, lambda: there.features(self.baseline_inputs))
+        start, named = layer_start(
+            layer_baseline, end, lambda: there.features(self.baseline_inputs), lambda: there.layout
+        )
         there = replace(there, end=end, start=start, layer_baseline=named)
         if named != FEATURES_OF_THE_BASELINE or cut.kind == "partial":
             return replace(there, baseline_score=there.start_scores())
@@ -236,7 +259,7 @@ class Comparison:
         """The same comparison, run on an equal, faster copy of the model; itself where there is none.
 
         Args:
-            keep: A layer whose own output must stay what it is.
+            keep: A layer whose own output must stay what it is, or several joined.
 
         Raises:
             InputError: the score knows no module.
@@ -245,7 +268,9 @@ class Comparison:
             raise InputError(
                 "fold needs a score that knows its module, such as cp.logit(module, ...); got a callable."
             )
-        folding = folded_copy(self.bound.module, self.inputs[:2], keep=() if keep is None else (keep,))
+        module = self.bound.module
+        kept = () if keep is None else layer_parts(module, keep)
+        folding = folded_copy(module, self.inputs[:2], keep=kept)
         faster = replace(self.evaluation, runner=self.bound.on(folding.module))
         return replace(self, evaluation=faster, folded=folding.folded)
 
@@ -277,8 +302,8 @@ class Comparison:
             )
 
     def filled(
-        self, removed: Bool[Tensor, "rows height width"], image: Int[Tensor, " rows"]
-    ) -> Float[Tensor, "rows channel height width"]:
+        self, removed: Bool[Tensor, "rows *space"], image: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "rows channel *space"]:
         """The inputs with their removed pixels replaced by the baseline's, or by what a kind that only fills puts there.
 
         Args:
@@ -291,8 +316,8 @@ class Comparison:
         return self.baseline_inputs[image].where(removed.unsqueeze(1), inputs)
 
     def blended(
-        self, kept: Float[Tensor, "rows height width"], image: Int[Tensor, " rows"]
-    ) -> Float[Tensor, "rows channel height width"]:
+        self, kept: Float[Tensor, "rows *space"], image: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "rows channel *space"]:
         """kept * x + (1 - kept) * x'; for a kind that only fills, which knows no mixture, pixels kept by less than a half are removed.
 
         Args:
@@ -382,6 +407,7 @@ class Comparison:
             folded=self.folded,
             cut="none" if self.cut is None else self.cut.kind,
             image_size=(self.inputs.shape[2], self.inputs.shape[3]) if self.inputs.ndim == 4 else None,
+            layout=self.layout,
             question={
                 "score": getattr(self.bound, "kind", "callable"),
                 "class_target": classes,

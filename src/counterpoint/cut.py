@@ -8,6 +8,9 @@ replaced  the graph cannot be followed; `head` runs the whole model and puts z i
           was tested, not proven: under fixed z another input changes neither the output nor its gradient.
 partial   not a real cut, accepted with bypass="intervene": the whole model runs, with z put in. What passes by the layer stays.
 
+Several layers, "a+b", are cut at once: each is passed by through the others, and together they may decide the output. Their features are
+one tensor (rows, numbers), each layer's flattened, one after the other; the kind is replaced or partial.
+
 Verdicts are kept for as long as the module lives, by identity: whoever changes its structure afterwards works with a copy or a new one.
 Weights, device, type and training mode may change.
 """
@@ -34,7 +37,7 @@ class Cut:
 
     module: nn.Module = field(repr=False)
     layer: str
-    """The layer's name as the user knows it."""
+    """The layer's name as the user knows it; "a+b" for several that are cut at once."""
     kind: Kind
     _parts: Parts = field(repr=False)
     _modes: tuple[bool, ...] = field(repr=False)
@@ -80,21 +83,22 @@ def open_cut(
 
     Args:
         module: The whole network, normalisation included.
-        layer: The layer's name, see `layers.layer_names`.
+        layer: The layer's name, see `layers.layer_names`; or `layers.joint(...)`.
         example: Inputs to check the cut on; the first two are used, once per module and layer.
         bypass: What to do where something passes by the layer, as a skip connection does: "refuse", or "intervene" and accept it as
             an intervention, kind "partial".
 
     Raises:
         UnknownNameError: no such layer.
-        LayerError: the layer does not run, runs more than once, returns no single tensor, or is passed by; the message names the
-            nearest layer that is a real cut.
+        LayerError: the layer does not run, runs more than once, returns no single tensor with a row for each row of the inputs, or is
+            passed by; the message names the nearest layer that is a real cut.
         ModelError: the model gives two answers to one input.
     """
     if bypass not in ("refuse", "intervene"):
         raise InputError(f"bypass must be 'refuse' or 'intervene', got {bypass!r}.")
     module = layers.eager(module)
-    name = layers.own_name(module, layers.find_layer(module, layer))
+    parts = layers.layer_parts(module, layer)
+    name = layers.JOIN.join(layers.own_name(module, layers.find_layer(module, part)) for part in parts)
     now = modes(module)
     known = _known.setdefault(module, _Known())
     hooked = graph.hooked_inside(module)

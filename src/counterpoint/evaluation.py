@@ -6,13 +6,14 @@ from typing import cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from counterpoint.activations import Under as Under
 from counterpoint.batching import MicroBatch, Tally, in_micro_batches
 from counterpoint.checks import shape_text
 from counterpoint.cut import Cut
 from counterpoint.errors import ModelError, ShapeError
+from counterpoint.layers import own_name
 from counterpoint.protocols import BoundScore, ModuleScore
 
 
@@ -122,29 +123,59 @@ class Evaluation:
             image = torch.arange(len(points), device=points.device)
         return image
 
+    def _check_differentiable(self) -> None:
+        """Raise ModelError where a part of the model has no derivative, which gradients would pass by in silence.
+
+        Where all ways go through such a part torch itself finds no gradient; beside a skip connection it finds a wrong one.
+        """
+        module = getattr(self.runner, "module", None)
+        if not isinstance(module, nn.Module):
+            return
+        for name, part in module.named_modules():
+            if ".quantized" in type(part).__module__:
+                raise ModelError(
+                    f"the model is quantised: layer '{own_name(module, part) if name else type(part).__name__}' "
+                    f"({type(part).__name__}) computes with whole numbers, which have no gradient. Use the model before it was quantised, "
+                    "or a method that only runs the model forward, such as cp.methods.Occlusion() or cp.methods.RISE()."
+                )
+
     def _score(self, points: Tensor, image: Tensor) -> Float[Tensor, " rows"]:
         if self.cut is None:
             return self.runner(points, image)
         return cast(ModuleScore, self.runner).read(self.cut.head(points, self.inputs[image]), image)
 
     def _score_and_gradient(self, points: Tensor, image: Tensor, under: Under) -> tuple[Tensor, Tensor]:
+        self._check_differentiable()
         leaves = points.detach().clone().requires_grad_()
         with under(image):
             scores = self._score(leaves, image)
         if not scores.requires_grad:
-            raise ModelError(
-                "the score has no gradient: it does not depend on its input, or the model computes under torch.no_grad()."
-            )
-        (gradients,) = torch.autograd.grad(scores.sum(), leaves)
+            raise _no_gradient()
+        (gradients,) = torch.autograd.grad(scores.sum(), leaves, allow_unused=True)
+        if gradients is None:
+            raise _no_gradient()
         return scores.detach(), gradients
 
     def _gradient_and_product(
         self, points: Tensor, directions: Tensor, image: Tensor
     ) -> tuple[Tensor, Tensor]:
+        self._check_differentiable()
         leaves = points.detach().clone().requires_grad_()
         scores = self._score(leaves, image)
-        (gradients,) = torch.autograd.grad(scores.sum(), leaves, create_graph=True)
+        if not scores.requires_grad:
+            raise _no_gradient()
+        (gradients,) = torch.autograd.grad(scores.sum(), leaves, create_graph=True, allow_unused=True)
+        if gradients is None:
+            raise _no_gradient()
         if not gradients.requires_grad:  # a linear score: its gradient is a constant
             return gradients.detach(), torch.zeros_like(gradients)
         (products,) = torch.autograd.grad((gradients * directions).sum(), leaves, allow_unused=True)
         return gradients.detach(), torch.zeros_like(gradients) if products is None else products
+
+
+def _no_gradient() -> ModelError:
+    return ModelError(
+        "the score has no gradient: it does not depend on its input in a way that autograd can follow. Does the model compute under "
+        "torch.no_grad(), in NumPy, or with whole numbers (argmax, quantised)? Methods that only run the model forward do without, such as "
+        "cp.methods.Occlusion() or cp.methods.RISE()."
+    )

@@ -29,7 +29,7 @@ from counterpoint.errors import (
     OutputError,
 )
 from counterpoint.files import whole_file, writable_folder
-from counterpoint.layers import find_layer
+from counterpoint.layers import layer_parts
 from counterpoint.places import Places, default_map_layer
 from counterpoint.protocols import Baseline, Method
 from counterpoint.report import card, plot, save_png
@@ -39,7 +39,7 @@ from counterpoint.report.wording import name_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ScoreKind = Literal["logit", "probability", "log_probability", "log_odds"]
+ScoreKind = Literal["logit", "probability", "log_probability", "log_odds", "label_probability"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,21 +153,23 @@ def explain_photographs(
         raise InputError("explaining needs at least one photograph, one baseline and one method.")
     for layer in layers:
         if layer != "input":
-            find_layer(classifier.module, layer)
+            layer_parts(classifier.module, layer)
     places = Places.of(methods, layers)
     names = output_names(files)
     job = _Job(
         classifier=classifier,
         score=scores.ClassScore(classifier, target, score),
         baselines=tuple(baselines),
-        baseline_names=_short_names("baseline", baselines),
-        method_names=dict(zip(methods, _short_names("method", methods), strict=True)),
+        baseline_names=short_names("baseline", baselines),
+        method_names=dict(zip(methods, short_names("method", methods), strict=True)),
         bypass=bypass,
         model=classifier.card(),
         folder=Path(out),
         note=note,
     )
-    _check_no_photograph_is_overwritten(job, files, names)
+    parts = ["", *(f".{b}.{m}" for b in job.baseline_names for m in job.method_names.values())]
+    figures = [f"{name}{part}.png" for name in names for part in parts]
+    check_no_photograph_is_overwritten(job.folder, files, figures)
     new = not job.folder.exists()
     writable_folder(job.folder)
     try:
@@ -217,7 +219,7 @@ def _explain(job: _Job, path: Path, name: str, inputs: Tensor, places: Places) -
                     attribution = _finite(question[layer], method)
                 with progress.stage(9, 10, 10):
                     further = further_figure(attribution, job.score, inputs, caption)
-                found.append(_Answer(file=_file_part(short, layer), attribution=attribution, further=further))
+                found.append(_Answer(file=file_part(short, layer), attribution=attribution, further=further))
     return _write(job, path, name, inputs, found)
 
 
@@ -259,19 +261,15 @@ def _write(job: _Job, path: Path, name: str, inputs: Tensor, found: list[_Answer
     )
 
 
-def _check_no_photograph_is_overwritten(job: _Job, files: Sequence[Path], names: Sequence[str]) -> None:
-    folder = job.folder.resolve()
+def check_no_photograph_is_overwritten(folder: Path, files: Sequence[Path], figures: Sequence[str]) -> None:
+    """Raise InputError where one of the figures, by their names in the folder, would take the place of a photograph."""
     photographs = {path.resolve() for path in files}
-    parts = ["", *(f".{b}.{m}" for b in job.baseline_names for m in job.method_names.values())]
-    for name in names:
-        for figure in (folder / f"{name}{part}.png" for part in parts):
-            if figure in photographs:
-                raise InputError(
-                    f"the figure would overwrite the photograph '{figure}'; choose another --out."
-                )
+    for figure in (folder.resolve() / name for name in figures):
+        if figure in photographs:
+            raise InputError(f"the figure would overwrite the photograph '{figure}'; choose another --out.")
 
 
-def _short_names(kind: str, things: Sequence[Baseline] | Sequence[Method]) -> tuple[str, ...]:
+def short_names(kind: str, things: Sequence[Baseline] | Sequence[Method]) -> tuple[str, ...]:
     """One name for each to use in file names: the registry's, with the parameters where that is not enough.
 
     Raises:
@@ -291,5 +289,6 @@ def _short_names(kind: str, things: Sequence[Baseline] | Sequence[Method]) -> tu
     return tuple(short)
 
 
-def _file_part(short: str, layer: str) -> str:
+def file_part(short: str, layer: str) -> str:
+    """What tells the files of an explanation from those of the others, with its layer."""
     return short if layer == "input" else short + "." + re.sub(r"[^\w.-]+", "_", layer)

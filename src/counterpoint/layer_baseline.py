@@ -8,6 +8,7 @@ from torch import Tensor
 
 from counterpoint.checks import check_finite, shape_text
 from counterpoint.errors import InputError, ShapeError
+from counterpoint.layouts import ChannelsLast, Joint, Layout
 from counterpoint.spec import content_hash
 
 LayerBaseline = Literal["features", "zeros", "channel_mean"] | Tensor
@@ -18,7 +19,10 @@ FEATURES_OF_THE_BASELINE = "features of the baseline"
 
 
 def layer_start(
-    layer_baseline: LayerBaseline, end: Tensor, features: Callable[[], Tensor]
+    layer_baseline: LayerBaseline,
+    end: Tensor,
+    features: Callable[[], Tensor],
+    layout: Callable[[], Layout | None] = lambda: None,
 ) -> tuple[Tensor, str]:
     """The features to compare with, and what they are in words.
 
@@ -26,6 +30,7 @@ def layer_start(
         layer_baseline: What was asked for.
         end: The features of the inputs, (batch, *features).
         features: Computes the features of the input's baseline.
+        layout: Finds how the features lie on the image, None where they do not.
 
     Raises:
         ShapeError: a tensor of another shape than `end` or one image of it, or a channel mean of features without places.
@@ -42,15 +47,24 @@ def layer_start(
     if layer_baseline == "zeros":
         return torch.zeros_like(end), "zero features"
     if layer_baseline == "channel_mean":
-        if end.ndim < 3:
-            raise ShapeError(
-                f"channel_mean needs features with places, (batch, channel, ...), got {shape_text(end)}."
-            )
-        # Tokens are (batch, tokens, channels): their places come first.
-        axes = (1,) if end.ndim == 3 else tuple(range(2, end.ndim))
-        return end.mean(axes, keepdim=True).expand_as(end), "mean of each channel"
+        return _channel_means(end, layout()), "mean of each channel"
     if layer_baseline == "features":
         return features(), FEATURES_OF_THE_BASELINE
     raise InputError(
         f"layer_baseline must be 'features', 'zeros', 'channel_mean' or a tensor, got {layer_baseline!r}."
     )
+
+
+def _channel_means(end: Tensor, layout: Layout | None) -> Tensor:
+    """Each channel's mean over its places, at every place; class and register tokens count as places."""
+    if isinstance(layout, Joint):
+        pieces = zip(layout.parts, layout.split(end), strict=True)
+        return torch.cat([_channel_means(piece, part.layout).flatten(1) for part, piece in pieces], 1)
+    if end.ndim < 3:
+        raise ShapeError(
+            f"channel_mean needs features with places, (batch, channel, ...), got {shape_text(end)}."
+        )
+    # Tokens are (batch, tokens, channels): their places come first.
+    last = end.ndim == 3 or isinstance(layout, ChannelsLast)
+    axes = tuple(range(1, end.ndim - 1)) if last else tuple(range(2, end.ndim))
+    return end.mean(axes, keepdim=True).expand_as(end)

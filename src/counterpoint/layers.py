@@ -1,7 +1,7 @@
 """Layers by name: which there are, which module a name means, and which are the usual choices.
 
 Names are the user's own. A wrapper (normalisation before the network, `torch.compile`, data parallel) adds a prefix to the names of
-everything inside it; that prefix is left out here and accepted where it is given.
+everything inside it; that prefix is left out here and accepted where it is given. "a+b" names two layers together, as one cut.
 """
 
 import math
@@ -15,7 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from counterpoint.errors import LayerError, UnknownNameError
+from counterpoint.errors import InputError, LayerError, UnknownNameError
+
+JOIN = "+"
+"""Stands between the names of layers that are cut together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,10 @@ class Seen:
     name: str
     module: nn.Module
     output: Tensor
+    read: Tensor | None = None
+    """The first argument, where that is a tensor."""
+    version: int = 0
+    """Of the output at its return: it is raised by each step in place, so that equal memory of another version is another value."""
 
 
 def unwrapped(module: nn.Module) -> tuple[str, nn.Module]:
@@ -89,6 +96,57 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     raise UnknownNameError.among("layer", name.removeprefix(prefix), layer_names(module))
 
 
+def joint(*names: str) -> str:
+    """Several layers as one cut: their features are put in together, and together they must decide the output.
+
+    The levels of a feature pyramid are such layers: each is passed by through the others, all of them are not.
+
+    Args:
+        names: The layers, two or more; their features come in this order.
+
+    Returns:
+        The text that stands for them wherever a layer is named: "p3+p4".
+
+    Raises:
+        InputError: fewer than two, one of them twice, or one inside another.
+
+    Example:
+        `cp.compare(score, images, baseline=blur, layer=cp.joint("fpn.p3", "fpn.p4"))`
+    """
+    parts = [part for name in names for part in name.split(JOIN)]
+    if len(parts) < 2:
+        raise InputError(f"joint needs the names of two layers or more, got {len(parts)}.")
+    _check_apart(parts)
+    return JOIN.join(parts)
+
+
+def layer_parts(module: nn.Module, name: str) -> tuple[str, ...]:
+    """The layers that a name means: itself, or the parts of "a+b".
+
+    Raises:
+        UnknownNameError: no such layer; the message has the nearest name.
+        InputError: one layer twice, or one inside another.
+    """
+    if JOIN not in name or name in layer_names(module):
+        find_layer(module, name)
+        return (name,)
+    parts = tuple(name.split(JOIN))
+    _check_apart([own_name(module, find_layer(module, part)) for part in parts])
+    return parts
+
+
+def _check_apart(names: list[str]) -> None:
+    """Raise InputError where features would be there twice."""
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            raise InputError(f"a joint cut takes each layer once, but '{name}' is there twice.")
+        inside = next((other for other in names if other != name and name.startswith(other + ".")), None)
+        if inside is not None:
+            raise InputError(
+                f"a joint cut takes layers beside each other, but '{name}' is inside '{inside}'; leave one of them out."
+            )
+
+
 @contextmanager
 def watching(
     module: nn.Module, hook: Callable[[nn.Module, tuple[Any, ...], Any], Any], *layers: nn.Module
@@ -112,17 +170,24 @@ def run_once(module: nn.Module, inputs: Float[Tensor, "batch *input"]) -> list[S
 
     A layer that runs twice is there twice; one that returns a tuple is not there. Enclosing layers return after the layers inside them.
     """
-    inner = unwrapped(module)[1]
-    names = {layer: name for name, layer in inner.named_modules() if name}
+    with torch.no_grad():
+        return run_and_output(module, inputs)[0]
+
+
+def run_and_output(module: nn.Module, inputs: Float[Tensor, "batch *input"]) -> tuple[list[Seen], Any]:
+    """What `run_once` lists, with gradients where the caller has them on, and the output of the network."""
+    names = {layer: name for name, layer in unwrapped(module)[1].named_modules() if name}
     seen: list[Seen] = []
 
     def keep(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, Tensor) and layer in names:
-            seen.append(Seen(names[layer], layer, output))
+            read = arguments[0] if arguments and isinstance(arguments[0], Tensor) else None
+            version = 0 if output.is_inference() else output._version
+            seen.append(Seen(names[layer], layer, output, read, version))
 
-    with torch.no_grad(), watching(module, keep):
-        module(inputs)
-    return seen
+    with watching(module, keep):
+        output = module(inputs)
+    return seen, output
 
 
 def output_shapes(module: nn.Module, inputs: Float[Tensor, "batch *input"]) -> dict[str, tuple[int, ...]]:
@@ -131,31 +196,6 @@ def output_shapes(module: nn.Module, inputs: Float[Tensor, "batch *input"]) -> d
     Layers that do not run, or return no tensor, are left out; one that runs several times has its last shape.
     """
     return {seen.name: tuple(seen.output.shape) for seen in run_once(module, inputs)}
-
-
-def default_cam_layer(module: nn.Module, inputs: Float[Tensor, "batch *input"]) -> str:
-    """The last layer whose output is a stack of maps, (batch, channel, height > 1, width > 1).
-
-    Where a block returns what its last part returned, it is the outermost that is named: "layer4", not "layer4.1.relu", because a block
-    is where the branches have met again.
-
-    Raises:
-        LayerError: no layer returns maps, or token layers (batch, tokens, channels) follow the last that does, as in a vision
-            transformer, where the maps are those of the patches before any block has seen them.
-    """
-    seen = run_once(module, inputs)
-    maps = [k for k, each in enumerate(seen) if each.output.ndim == 4 and min(each.output.shape[2:]) > 1]
-    if not maps:
-        raise LayerError("no layer returns maps (batch, channel, height > 1, width > 1); name the layer.")
-    tokens = [
-        each.name for each in seen[maps[-1] + 1 :] if each.output.ndim == 3 and each.output.shape[1] > 1
-    ]
-    if tokens:
-        raise LayerError(
-            f"the last layer with maps, '{seen[maps[-1]].name}', is followed by token layers such as '{tokens[-1]}'; name the layer "
-            "(in a vision transformer usually the first normalisation inside the last block)."
-        )
-    return seen[maps[-1]].name
 
 
 def last_linear(

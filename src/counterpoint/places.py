@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-
 from counterpoint import spec
-from counterpoint.cut import open_cut
-from counterpoint.errors import InputError, LayerError
-from counterpoint.layers import default_cam_layer, run_once
+from counterpoint.default_layers import default_map_layer as default_map_layer
+from counterpoint.errors import InputError
 from counterpoint.protocols import Method
 
 
@@ -47,21 +44,3 @@ class Places:
     def settled(self, default: str) -> "Places":
         """The same, with the default layer named."""
         return Places(tuple((method, layer or default) for method, layer in self.pairs))
-
-
-def default_map_layer(module: nn.Module, inputs: Tensor) -> str:
-    """The usual layer for class activation maps or, where the model cannot be cut there, the last before it where it can.
-
-    Raises:
-        LayerError: there is none.
-    """
-    usual = default_cam_layer(module, inputs)
-    maps = [s.name for s in run_once(module, inputs) if s.output.ndim == 4 and min(s.output.shape[2:]) > 1]
-    refusal: LayerError | None = None
-    for name in (usual, *reversed(maps)):
-        try:
-            open_cut(module, name, inputs)
-            return name
-        except LayerError as error:
-            refusal = refusal or error
-    raise refusal or LayerError("no layer for class activation maps; name one with --layer.")

@@ -106,8 +106,8 @@ class Baseline(Protocol):
         return self
 
     def fill(
-        self, inputs: Float[Tensor, "batch channel height width"], removed: Bool[Tensor, "batch height width"]
-    ) -> Float[Tensor, "batch channel height width"]:
+        self, inputs: Float[Tensor, "batch channel *space"], removed: Bool[Tensor, "batch *space"]
+    ) -> Float[Tensor, "batch channel *space"]:
         """The inputs with their removed pixels (True) replaced, by default with the baseline's.
 
         Raises:

@@ -113,6 +113,23 @@ def _short(stage: str, most: int = 60) -> str:
     return stage if len(stage) <= most else stage[: most - 1] + "…"
 
 
+def print_detections(explained: "list[Explained]", *, out: Path, note: str) -> None:
+    """The table of all explained detections, and where the files are."""
+    from counterpoint.report.detection_table import detection_rows
+    from counterpoint.report.tables import plain_table
+
+    console = console_for_results()
+    headings, rows = detection_rows([result.facts for result in explained])
+    console.print(plain_table("Detections; everything else is in the cards", headings, rows))
+    for sentence in dict.fromkeys((*(str(result.facts["note"]) for result in explained), note)):
+        if sentence:
+            console.print(sentence, markup=False)
+    count = f"{len(explained)} figure{'s' if len(explained) > 1 else ''}, with cards and values, in"
+    console.print(f"{count} {out}{os.sep}", markup=False, soft_wrap=True)
+    for result in explained[:10]:
+        console.print(f"  {result.figure}", markup=False, soft_wrap=True)
+
+
 def print_results(explained: "list[Explained]", *, out: Path, note: str, chosen_layer: bool) -> None:
     """The table of all results, what its signs mean, and where the files are."""
     from counterpoint.report.tables import results_remarks, results_table

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import counterpoint as cp
 from closeness import assert_equal_within
+from laid_out import timm_net, tiny_timm_vit, torchvision_net
 from networks import CUTS, SmallNet, random_images, seeded_resnet18
 
 peer = pytest.importorskip("pytorch_grad_cam")
@@ -27,11 +28,11 @@ METHODS = [
 TARGET = 2
 
 
-def their_maps(name, net, layer, images):
+def their_maps(name, net, layer, images, reshape=None):
     """The map before scaling, (batch, height, width), and what the call returns."""
     module = net.get_submodule(layer)
     wanted = [targets.ClassifierOutputTarget(TARGET)] * len(images)
-    with getattr(peer, name)(net, [module]) as cam:
+    with getattr(peer, name)(net, [module], reshape_transform=reshape) as cam:
         picture = cam(images, wanted)
         seen = cam.activations_and_grads
         unscaled = cam.get_cam_image(
@@ -94,6 +95,62 @@ def test_behind_an_in_place_activation_theirs_mixes_two_layers():
     expected, _ = their_maps("GradCAM", twin, "stem", images)
     assert_equal_within(ours, expected, 1e-13)
     assert (ours - theirs).abs().max() > theirs.abs().max()
+
+
+def patches(before, rows, columns):
+    """Their documented `reshape_transform` for tokens: those before the grid dropped, the rest as (batch, channel, rows, columns)."""
+
+    def reshape(tensor):
+        grid = tensor[:, before:].reshape(len(tensor), rows, columns, tensor.shape[2])
+        return grid.transpose(2, 3).transpose(1, 2)
+
+    return reshape
+
+
+def channels_first(tensor):
+    """The same for a layer of Swin that has its channels last."""
+    return tensor.transpose(2, 3).transpose(1, 2)
+
+
+def our_heat(method, net, layer, images):
+    """The channel sum on the layer's own grid, where a skip connection passes it by too: theirs is an intervention as well."""
+    comparison = cp.compare(cp.logit(net, TARGET), images, baseline=BLACK, layer=layer, bypass="intervene")
+    attribution = comparison.explain(method)
+    (maps,) = attribution.layout.maps(attribution.values)
+    return maps.sum(1)
+
+
+@pytest.mark.parametrize("layer", ["blocks.0", "blocks.1", "blocks.2.norm1"])
+@pytest.mark.parametrize(("name", "method"), METHODS)
+def test_maps_of_a_vision_transformer_are_equal(layer, name, method):
+    # The last is the layer that their documentation recommends: passed by, but with a gradient at the patches.
+    net, images = tiny_timm_vit(reg_tokens=2).double(), random_images(8, channels=3, size=32)
+    theirs, _ = their_maps(name, net, layer, images, patches(3, 4, 4))
+    # Attention is almost even with random weights, and the gradient at a patch what is left of large parts that cancel.
+    assert_equal_within(our_heat(method, net, layer, images), theirs, 1e-10)
+
+
+@pytest.mark.parametrize("layer", ["layers.0", "layers.1.blocks.0.norm1", "norm"])
+@pytest.mark.parametrize(("name", "method"), METHODS)
+def test_maps_of_swin_are_equal(layer, name, method):
+    options = {"img_size": 64, "window_size": 4, "depths": (1, 1), "embed_dim": 8, "num_heads": (1, 2)}
+    net = timm_net("swin_tiny_patch4_window7_224", num_classes=5, **options).double()
+    images = random_images(8, channels=3, size=64)
+    theirs, _ = their_maps(name, net, layer, images, channels_first)
+    assert_equal_within(our_heat(method, net, layer, images), theirs, 1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "method"), METHODS)
+def test_maps_of_torchvisions_transformers_are_equal(name, method):
+    vit = torchvision_net("vit_b_16", image_size=48, num_classes=5).double()
+    images = random_images(8, channels=3, size=48)
+    layer = "encoder.layers.encoder_layer_10"
+    theirs, _ = their_maps(name, vit, layer, images, patches(1, 3, 3))
+    assert_equal_within(our_heat(method, vit, layer, images), theirs, 1e-10)
+    swin, images = torchvision_net("swin_t", num_classes=5).double(), random_images(8, channels=3, size=64)
+    theirs, _ = their_maps(name, swin, "features.5.2", images, channels_first)
+    assert_equal_within(our_heat(method, swin, "features.5.2", images), theirs, 1e-12)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import torch
 import counterpoint as cp
 from counterpoint.errors import InputError, OutputError, ShapeError
 from counterpoint.spec import Description
+from laid_out import KINDS, Laid
 
 
 def attribution(method, *, score=None, size=6, dtype=torch.float64, baseline=None):
@@ -170,6 +171,45 @@ def test_save_and_load_is_a_round_trip(tmp_path):
         )
     torch.testing.assert_close(loaded.heatmap(), saved.heatmap())
     assert [p.name for p in tmp_path.iterdir()] == ["cat.safetensors"]
+
+
+def rewritten(path, change):
+    """The file with its facts changed, as another version would have written it."""
+    import json
+
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    facts = json.loads(metadata["facts"])
+    change(facts)
+    save_file(tensors, path, metadata={**metadata, "facts": json.dumps(facts)})
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_layout_is_saved_and_files_from_before_layouts_still_have_their_heat_maps(kind, tmp_path):
+    inputs = torch.rand(2, 2, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    comparison = cp.compare(cp.logit(Laid(kind), 1), inputs, baseline=cp.baselines.Black(), layer="laid")
+    saved = comparison.explain(cp.methods.HiResCAM())
+    path = saved.save(tmp_path / "a.safetensors")
+    loaded = cp.load_attribution(path)
+    assert loaded.layout == saved.layout == comparison.layout
+    torch.testing.assert_close(loaded.heatmap(), saved.heatmap())
+    old = cp.load_attribution(rewritten(path, lambda facts: facts.pop("layout")))
+    if kind != "channels_last":  # which they could not have
+        assert old.layout == saved.layout
+        torch.testing.assert_close(old.heatmap(), saved.heatmap())
+
+
+def test_values_without_a_layout_stay_without_one(tmp_path):
+    inputs = torch.rand(2, 5)
+    saved = cp.compare(lambda x: x.sum(1), inputs, baseline=cp.baselines.Black()).explain(
+        cp.methods.Gradient()
+    )
+    loaded = cp.load_attribution(saved.save(tmp_path / "a.safetensors"))
+    assert saved.layout is loaded.layout is None
 
 
 def test_what_the_registry_does_not_know_is_loaded_as_a_description(tmp_path):

@@ -89,7 +89,7 @@ def test_fill_pastes_the_baseline_where_pixels_are_removed(images):
 def test_wrong_inputs_are_named(unchecked):
     with pytest.raises(ShapeError, match=r"got \(2, 5\)"):
         baselines.Mean()(torch.ones(2, 5))
-    with pytest.raises(ShapeError, match="must be images"):
-        baselines.Blur()(torch.ones(2, 3, 5))
+    with pytest.raises(ShapeError, match="must have channels and places"):
+        baselines.Blur()(torch.ones(2, 5))
     with pytest.raises(InputError, match="low must be below high"):
         baselines.Uniform(low=1.0, high=0.0)

@@ -321,7 +321,7 @@ def test_a_wrong_number_of_labels_is_told_when_the_model_answers():
 
 
 def test_a_model_that_returns_a_map_is_no_classifier():
-    with pytest.raises(ModelError, match=r"class scores \(2, classes\), got \(2, 3, 4, 4\)"):
+    with pytest.raises(ModelError, match=r"class scores \(2, classes\), got a tensor \(2, 3, 4, 4\)"):
         Classifier(nn.Identity(), mean=0.0, std=1.0, size=4).top(torch.rand(2, 3, 4, 4))
 
 

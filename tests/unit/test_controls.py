@@ -71,9 +71,9 @@ def test_the_blob_of_an_image_with_an_even_side_is_centred_between_pixels():
     assert spot[2, 2] == spot[3, 3] == spot.max()
 
 
-def test_controls_take_images_only(unchecked):
+def test_controls_need_places(unchecked):
     for control in CONTROLS:
-        with pytest.raises(ShapeError, match="inputs must be images"):
+        with pytest.raises(ShapeError, match=r"inputs must (be images|have channels and places)"):
             cp.compare(lambda x: x.sum(1), torch.rand(2, 5), baseline=cp.baselines.Black()).explain(control)
 
 

@@ -735,7 +735,11 @@ def test_one_clear_message_for_each_bad_argument(unchecked):
         baselines=[FillsGrey()],
         steps=1,
     )
-    refuses(ShapeError, r"must be images \(batch, channel, height, width\)", inputs=torch.rand(2, 6))
+    refuses(
+        ShapeError,
+        r"must have channels and places, \(batch, channel, height, width\)",
+        inputs=torch.rand(2, 6),
+    )
     refuses(NotFiniteError, "inputs must be finite", inputs=inputs / 0)
     refuses(NotFiniteError, "baseline Infinite must be finite", baselines=[Infinite()])
     refuses(ShapeError, "baseline Small is", baselines=[Small()])

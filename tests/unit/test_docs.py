@@ -2,9 +2,11 @@
 
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import counterpoint as cp
 from counterpoint.baselines import BASELINES
@@ -52,3 +54,36 @@ def test_the_readmes_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(code.replace('"cat.jpg"', f"{str(photograph)!r}"), {})
     assert {path.name for path in tmp_path.iterdir()} == {"cat.png", "cat.safetensors"}
+
+
+def test_the_examples_of_the_page_on_models_run(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)
+    assert len(blocks) == 5
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["classifier"].labels == ("cat", "dog")
+    torch.save(names["build"]().network.state_dict(), "mine.pth")
+    (tmp_path / "mine_of_the_page.py").write_text(blocks[-1])
+    assert cp.load_model("mine_of_the_page:build", weights="mine.pth").name == "Sequential (mine.pth)"
+    monkeypatch.delitem(sys.modules, "mine_of_the_page")
+
+
+def examples_of_the_layers_page():
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "layers.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_tree_of_the_layers_page_is_printed(capsys):
+    exec(examples_of_the_layers_page()[0], {})
+    assert "blocks.10 (197, 192) tokens 1 + 14 x 14 yes" in capsys.readouterr().out
+
+
+def test_the_joint_cut_of_the_layers_page_runs():
+    found: dict = {}
+    exec(examples_of_the_layers_page()[1], found)
+    attribution = found["attribution"]
+    assert (attribution.layer, attribution.cut) == ("fine+coarse", "replaced")
+    assert attribution.values.shape == (1, 4 * 32 * 32 + 4 * 16 * 16)
+    assert attribution.heatmap().shape == (1, 32, 32)

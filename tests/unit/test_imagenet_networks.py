@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from counterpoint.layers import default_cam_layer, penultimate_layer
+from counterpoint.default_layers import default_map_layer
+from counterpoint.layers import penultimate_layer
 from counterpoint.models import resnet50, squeezenet
 from counterpoint.models.operations import Add, Concatenate
 from counterpoint.models.resnet50 import ResNet50
@@ -62,7 +63,7 @@ def test_a_symbolic_trace_computes_the_same(network):
 
 def test_the_usual_layers_are_found(network):
     example = torch.zeros(1, 3, 64, 64)
-    found = default_cam_layer(network, example), penultimate_layer(network, example)
+    found = default_map_layer(network, example), penultimate_layer(network, example)
     assert found == LAYERS[type(network)]
 
 

@@ -104,21 +104,6 @@ def test_no_hook_is_left_after_an_exception(images):
     assert hooks(module) == 0
 
 
-def test_the_default_layer_is_the_outermost_that_returns_the_last_maps(images):
-    assert layers.default_cam_layer(small(), images) == "0"
-    assert layers.default_cam_layer(Wrapper(small()), images) == "0"
-    assert (
-        layers.default_cam_layer(torchvision.models.resnet18().eval(), torch.rand(1, 3, 64, 64)) == "layer4"
-    )
-
-
-def test_there_is_no_default_layer_without_maps_or_where_tokens_follow_them(images):
-    with pytest.raises(LayerError, match="no layer returns maps"):
-        layers.default_cam_layer(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), images)
-    with pytest.raises(LayerError, match="'patches', is followed by token layers such as 'mix'"):
-        layers.default_cam_layer(Tokens(), images)
-
-
 def test_the_penultimate_layer_is_what_the_last_linear_layer_reads(images):
     assert layers.penultimate_layer(small(), images) == "2"
     resnet = torchvision.models.resnet18().eval()

@@ -243,6 +243,9 @@ def fails():
 def refuses():
     return cp.Classifier(nn.Flatten(), mean=0.0, std=-1.0, size=2)
 
+def linear():
+    return cp.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval(), mean=0.0, std=1.0, size=2, name="linear")
+
 number = 3
 """
 
@@ -307,3 +310,63 @@ def test_the_cause_of_a_failure_is_kept(own):
 
 def test_names_in_the_table_are_plain():
     assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in MODELS)
+
+
+def test_a_model_of_ones_own_gets_weights_from_a_file_and_says_so(own):
+    state = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).state_dict()
+    torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, own / "w.pth")
+    classifier = load_model("own_models:linear", weights=own / "w.pth")
+    for name, value in state.items():
+        torch.testing.assert_close(classifier.network.state_dict()[name], value, rtol=0, atol=0)
+    assert classifier.name == "linear (w.pth)"
+    assert classifier.weights == "w.pth['state_dict'], 'module.' taken off its names"
+    assert classifier.card()["random_weights"] is False
+
+
+def test_weights_that_do_not_fit_a_model_of_ones_own_are_named(own):
+    torch.save({"1.weight": torch.zeros(2, 11), "1.bias": torch.zeros(2)}, own / "w.pth")
+    with pytest.raises(
+        ModelError,
+        match=r"do not fit what 'own_models:linear' builds: of another shape: 1\.weight must be \(2, 12\), got \(2, 11\)",
+    ):
+        load_model("own_models:linear", weights=own / "w.pth")
+    with pytest.raises(InputError, match=r"must return a counterpoint\.Classifier, got Flatten"):
+        load_model("own_models:bare", weights=own / "w.pth")
+
+
+# names, weights and random weights
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "shapes_vgg",
+            {"random_weights": True},
+            r"'shapes_vgg' comes with its weights; --random-weights is for torchvision:",
+        ),
+        (
+            "shapes_vgg",
+            {"weights": "w.pth"},
+            r"'shapes_vgg' comes with its weights; --weights is for .*, and for package\.module",
+        ),
+        ("own_models:build", {"random_weights": True}, r"is yours, and decides itself .*weights=\"random\""),
+        (
+            "timm:test_vit",
+            {"weights": "w.pth", "random_weights": True},
+            "give weights or random_weights, not both",
+        ),
+        ("model.pth", {}, r"is a file of weights, .*name the network .*--weights FILE"),
+        ("model.onnx", {}, "of a kind that is not read"),
+        ("folder/model.safetensors", {}, "is a file of weights"),
+    ],
+)
+def test_weights_where_there_is_no_place_for_them_are_refused(own, name, options, message):
+    with pytest.raises(InputError, match=message):
+        load_model(name, **options)
+
+
+def test_a_librarys_name_without_the_library_is_told_where_it_belongs():
+    pytest.importorskip("torchvision.models")
+    with pytest.raises(UnknownNameError, match=r"Perhaps torchvision:vgg11_bn\?"):
+        load_model("vgg11_bn")

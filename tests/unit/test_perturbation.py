@@ -496,9 +496,9 @@ def test_progress_is_told_after_each_micro_batch_and_work_can_be_stopped_there(m
 @pytest.mark.parametrize(
     "method", [*REMOVING, cp.methods.KernelSHAP(), XRAI()], ids=lambda m: type(m).__name__
 )
-def test_they_take_images_only(method, unchecked):
+def test_they_need_places(method, unchecked):
     flat = torch.rand(2, 12, dtype=torch.float64)
-    with pytest.raises(ShapeError, match="inputs must be images"):
+    with pytest.raises(ShapeError, match=r"inputs must (be images|have channels and places)"):
         explain(method, lambda x: x.sum(1), flat)
 
 

@@ -2,9 +2,11 @@
 
 The modes here see every call of a torch function on their thread: modules, functional code, in-place and reused activations alike.
 Nothing is put on the model, and all ends with the block. Forward values stay what they are, bit for bit, but under `Cap`. Not seen is what
-runs inside one compiled or scripted step, or inside a function that torch offers as a whole, such as `nn.MultiheadAttention`.
+runs inside one compiled or scripted step, or inside a function that torch offers as a whole; of these `attention` looks into
+`nn.MultiheadAttention` and fused attention.
 """
 
+from counterpoint.activations.attention import FUSED, Attending, AttentionCall, DotProducts, MultiHead
 from counterpoint.activations.capping import Cap
 from counterpoint.activations.chosen import ACTIVATIONS, SATURATING, Activation, Layers
 from counterpoint.activations.clipping import AIMS, CLIP_RULES, Aim, Clip, ClipRule, check_clip
@@ -19,17 +21,22 @@ __all__ = [
     "AIMS",
     "CLIP_RULES",
     "ELEMENTWISE",
+    "FUSED",
     "RECTIFIERS",
     "RECTIFIER_RULES",
     "SATURATING",
     "Activation",
     "Aim",
+    "Attending",
+    "AttentionCall",
     "Cap",
     "Clip",
     "ClipRule",
+    "DotProducts",
     "Following",
     "Layers",
     "Mode",
+    "MultiHead",
     "Operation",
     "Pathway",
     "Pull",

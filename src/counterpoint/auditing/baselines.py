@@ -8,7 +8,7 @@ from typing import Any
 from counterpoint import progress
 from counterpoint.audit import MEASURES, BaselineAudit, audit_baselines
 from counterpoint.audit.words import measure_legend, recommendation
-from counterpoint.auditing.written import Written, finite, markdown, write_text
+from counterpoint.auditing.written import Written, finite, markdown, model_facts, with_warning, write_text
 from counterpoint.baselines import Black
 from counterpoint.classifier import Classifier
 from counterpoint.comparison import compare
@@ -59,10 +59,11 @@ def audit_photographs(
     save_png(trade_off_figure(audit, classifier.name), folder / "trade-off.png")
     save_png(looks_figure(images[0], shown, prepared, audit.names), folder / "looks.png")
     headings, rows = baseline_table(audit)
-    words, legend = tuple(recommendation(audit)), tuple(measure_legend())
+    words, legend = with_warning(recommendation(audit), classifier), tuple(measure_legend())
     title = f"Baselines for {classifier.name} on {len(images)} photographs"
     write_text(folder / "audit.md", markdown(title, words, headings, rows, legend))
     facts = {
+        "model": model_facts(classifier),
         "facts": dict(audit.facts),
         "recommendation": list(words),
         "undominated": list(audit.undominated),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from counterpoint.audit import EvidenceAudit, audit_evidence
 from counterpoint.audit.words import evidence_sentences
-from counterpoint.auditing.written import Written, finite, markdown, write_text
+from counterpoint.auditing.written import Written, finite, markdown, model_facts, with_warning, write_text
 from counterpoint.classifier import Classifier
 from counterpoint.errors import InputError
 from counterpoint.files import writable_folder
@@ -52,13 +52,14 @@ def evidence_photographs(
     audit = audit_evidence(classifier, images, evidence, baselines, **options)
     save_png(evidence_figure(audit, classifier.name), folder / "evidence.png")
     headings, rows = evidence_table(audit)
-    words = tuple(evidence_sentences(audit))
+    words = with_warning(evidence_sentences(audit), classifier)
     legend = (
         "Share of pairs of maps, one more corrupted than the other, that come in the right order; higher is better, 0.5 is chance.",
     )
     title = f"Known evidence: metrics for {classifier.name} on {len(paths)} photographs"
     write_text(folder / "evidence.md", markdown(title, words, headings, rows, legend))
     facts = {
+        "model": model_facts(classifier),
         "conclusions": list(words),
         "levels": list(audit.levels),
         "metrics": {

@@ -8,7 +8,7 @@ from typing import Any
 from counterpoint import spec
 from counterpoint.audit import METRICS, Contender, RankingAudit, audit_rankings
 from counterpoint.audit.words import conclusions
-from counterpoint.auditing.written import Written, finite, markdown, write_text
+from counterpoint.auditing.written import Written, finite, markdown, model_facts, with_warning, write_text
 from counterpoint.classifier import Classifier
 from counterpoint.data.photographs import output_names
 from counterpoint.protocols import Baseline
@@ -57,11 +57,12 @@ def rank_photographs(
         figures.append(folder / "circularity.png")
         save_png(circularity_figure(matrices, classifier.name), figures[-1])
     headings, rows = ranking_table(audit)
-    words = tuple(conclusions(audit))
+    words = with_warning(conclusions(audit), classifier)
     legend = ("Mean areas over images; higher is better in all, deletion areas being negated.",)
     title = f"Rankings for {classifier.name} on {len(images)} photographs"
     write_text(folder / "rankings.md", markdown(title, words, headings, rows, legend))
     facts = {
+        "model": model_facts(classifier),
         "conclusions": list(words),
         "metrics": {
             metric: {

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from counterpoint.classifier import Classifier
 from counterpoint.files import whole_file
+from counterpoint.report.wording import NOTHING_LEARNED
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,18 @@ class Written:
     """Everything in numbers, for JSON."""
     in_files_only: tuple[str, ...] = ()
     """Headings that a terminal has no room for."""
+
+
+def model_facts(classifier: Classifier) -> dict[str, Any]:
+    """Which model was audited, for JSON."""
+    card = classifier.card()
+    return {name: card[name] for name in ("name", "weights", "weights_sha256", "random_weights")}
+
+
+def with_warning(words: Sequence[str], classifier: Classifier) -> tuple[str, ...]:
+    """The sentences, and first of all that the model has learned nothing, where that is so."""
+    random = classifier.card()["random_weights"]
+    return (f"{classifier.name}: {NOTHING_LEARNED}.", *words) if random else tuple(words)
 
 
 def markdown(

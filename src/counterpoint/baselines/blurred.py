@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from counterpoint.checks import check_images, check_range
+from counterpoint.checks import check_places, check_range
 from counterpoint.protocols import Baseline
 
 
 @dataclass(frozen=True)
 class Blur(Baseline):
-    """The image under a Gaussian blur: colours and light stay, detail goes.
+    """The image under a Gaussian blur: colours and light stay, detail goes. Signals and volumes are blurred along all their axes.
 
     Parameters:
         sigma: Standard deviation of the blur in pixels; it is cut off at 4 sigma, and the image is mirrored at its edges.
@@ -26,18 +26,22 @@ class Blur(Baseline):
         check_range("sigma", self.sigma, 0.0, 1000.0, open_low=True)
 
     def __call__(
-        self, inputs: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel height width"]:
+        self, inputs: Float[Tensor, "batch channel *space"]
+    ) -> Float[Tensor, "batch channel *space"]:
         """Each image blurred.
 
         Raises:
-            ShapeError: the inputs are no images.
+            ShapeError: the inputs have no places.
         """
-        check_images("inputs", inputs)
+        check_places("inputs", inputs)
         exact = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
-        rows = _blur_matrix(inputs.shape[2], self.sigma).to(exact)
-        columns = _blur_matrix(inputs.shape[3], self.sigma).to(exact)
-        return (rows @ exact @ columns.T).to(inputs.dtype)
+        matrices = [_blur_matrix(side, self.sigma).to(exact) for side in inputs.shape[2:]]
+        if len(matrices) == 2:
+            rows, columns = matrices
+            return (rows @ exact @ columns.T).to(inputs.dtype)
+        for axis, matrix in enumerate(matrices, start=2):
+            exact = (exact.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
+        return exact.to(inputs.dtype)
 
 
 def _blur_matrix(size: int, sigma: float) -> Float[Tensor, "size size"]:

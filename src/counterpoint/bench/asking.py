@@ -18,7 +18,7 @@ from counterpoint.classifier import Classifier
 from counterpoint.comparison import Comparison, compare
 from counterpoint.data.datasets import DataSet, Item, open_data_set
 from counterpoint.errors import CounterpointError, InputError
-from counterpoint.layers import find_layer
+from counterpoint.layers import layer_parts
 from counterpoint.scores import ClassScore
 from counterpoint.store import key_of
 
@@ -73,9 +73,9 @@ def asking(
     """
     live = dict(models or {})
     for part in spec.model:
-        if part.name in live and part.precision != "float32":
+        if part.name in live and (part.precision != "float32" or part.title != part.name):
             raise InputError(
-                f"model '{part.name}' is a live object, which is used as it is; leave precision out."
+                f"model '{part.name}' is a live object, which is used as it is; leave precision and weights out."
             )
     _check_device(spec.run.device)
     data = open_data_set(spec.images)
@@ -96,7 +96,7 @@ def asking(
         layers = spec.explain.layers if part.layers is None else part.layers
         for layer in layers:
             if layer != "input":
-                find_layer(classifier.module, layer)
+                layer_parts(classifier.module, layer)
         _check_targets(spec, data, classifier)
         loaded.append(classifier)
         candidates = questions_of(spec, number, classifier, _fixed(spec), bank_hash, len(questions))

@@ -94,7 +94,7 @@ def _manifest(asking: Asking, text: str, created: str) -> dict[str, Any]:
         "spec": spec.plain(),
         "spec_text": text,
         "models": [
-            {"precision": part.precision, **classifier.card(), "name": part.name}
+            {"precision": part.precision, **classifier.card(), "name": part.title}
             for part, classifier in zip(spec.model, asking.models, strict=True)
         ],
         "data": {**asking.data.card(), "images": len(asking.data.items)},

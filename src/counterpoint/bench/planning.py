@@ -178,7 +178,7 @@ def plan_of(
     costs, rough = [], []
     for number, part in enumerate(spec.model):
         with (
-            progress.stage(number, number + 1, len(spec.model), f"trying {part.name}"),
+            progress.stage(number, number + 1, len(spec.model), f"trying {part.title}"),
             threads(spec.run.threads),
         ):
             cost, unsure = _of_model(asked, number)
@@ -229,7 +229,7 @@ def _of_model(asked: Asking, number: int) -> tuple[ModelCost, list[str]]:
     seconds += len(questions) * _measuring(asked, number, classifier, inputs)
     return (
         ModelCost(
-            model=spec.model[number].name,
+            model=spec.model[number].title,
             questions=len(questions),
             method=count,
             exact=exact,

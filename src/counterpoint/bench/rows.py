@@ -83,7 +83,7 @@ class Rows:
         return {
             "key": "-".join([key, *(str(each) for each in telling)]),
             "asked": asked,
-            "model": part.name,
+            "model": part.title,
             "precision": part.precision,
             "image": job.item.name,
             "position": job.position,

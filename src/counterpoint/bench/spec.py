@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from counterpoint import spec as objects
 from counterpoint.bench.metrics import METRICS
 from counterpoint.errors import CounterpointError, InputError, UnknownNameError
+from counterpoint.models.naming import shown_name
 
 Engine = Literal["in_process", "pool", "ray"]
 Precision = Literal["float32", "float64", "bfloat16"]
@@ -57,6 +58,12 @@ def _different(texts: Sequence[Any]) -> Any:
     return texts
 
 
+def _file(text: str) -> str:
+    # Workers may run in another folder.
+    return str(Path(text).expanduser().absolute())
+
+
+WeightsText = Annotated[str, AfterValidator(_file)]
 MethodText = Annotated[str, AfterValidator(_method)]
 BaselineText = Annotated[str, AfterValidator(_baseline)]
 MetricText = Annotated[str, AfterValidator(_metric)]
@@ -70,10 +77,25 @@ class ModelPart(_Part):
     """A model to explain."""
 
     name: str = Field(min_length=1)
-    """As `counterpoint models` lists it, or package.module:function."""
+    """As `counterpoint models` lists it, torchvision:NAME, timm:NAME, hf:NAME, FILE.pt2, or package.module:function."""
+    weights: WeightsText | None = None
+    """A file of weights for it."""
+    random_weights: bool = False
+    """Random weights instead, from seed 0."""
     precision: Precision = "float32"
     layers: Annotated[tuple[str, ...], AfterValidator(_different)] | None = Field(default=None, strict=False)
     """Instead of the layers of [explain]."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_weights(self) -> "ModelPart":
+        if self.random_weights and self.weights is not None:
+            raise InputError("give weights or random_weights, not both.")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What tables and the report call it: the name, and the weights where they are of a file or random."""
+        return shown_name(self.name, weights=self.weights, random=self.random_weights)
 
 
 class ExplainPart(_Part):
@@ -170,7 +192,7 @@ class BenchSpec(_Part):
 
     @model_validator(mode="after")
     def _distinct(self) -> "BenchSpec":
-        _different([f"{each.name} in {each.precision}" for each in self.model])
+        _different([f"{each.title} in {each.precision}" for each in self.model])
         return self
 
     def plain(self) -> dict[str, Any]:

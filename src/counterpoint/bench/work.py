@@ -88,7 +88,7 @@ class Worker:
         attempt = {
             "key": f"{self.setup.run}-{job.model}-{job.position}-{job.attempt}",
             "run": self.setup.run,
-            "model": self.setup.part(job.model).name,
+            "model": self.setup.part(job.model).title,
             "image": job.item.name,
             "rows": len(job.tasks),
             "attempt": job.attempt,
@@ -199,10 +199,17 @@ class Worker:
 
 
 def prepared(models: Mapping[str, Classifier], part: ModelPart, device: str) -> Classifier:
-    """A model in the precision and on the device that are asked for."""
-    classifier = models[part.name] if part.name in models else load_model(part.name)
-    if part.name not in models:
-        classifier.module.to(device=device, dtype=_TYPES[part.precision])
+    """A model in the precision and on the device that are asked for.
+
+    Raises:
+        InputError: it is no classifier; and whatever `load_model` raises.
+    """
+    if part.name in models:
+        return models[part.name]
+    classifier = load_model(part.name, weights=part.weights, random_weights=part.random_weights)
+    if not isinstance(classifier, Classifier):
+        raise InputError(f"model '{part.name}' is a {type(classifier).__name__}; benchmarks ask classifiers.")
+    classifier.module.to(device=device, dtype=_TYPES[part.precision])
     return classifier
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from counterpoint.cli.ending import OK, ending_well
-from counterpoint.cli.options import USUAL_MODEL, Device, Json, Limit, Model
+from counterpoint.cli.loading import classifier_of
+from counterpoint.cli.options import USUAL_MODEL, Device, Json, Limit, Model, RandomWeights, Weights
 from counterpoint.terminal import print_audit, print_json, progress_shown
 
 AUDITED_BASELINES = (
@@ -48,6 +49,8 @@ def audit(
         ),
     ],
     model: Model = USUAL_MODEL,
+    weights: Weights = None,
+    random_weights: RandomWeights = False,
     baseline: Annotated[
         list[str] | None,
         typer.Option(
@@ -112,7 +115,6 @@ def audit(
         from counterpoint.data.photographs import find_photographs
         from counterpoint.errors import InputError
         from counterpoint.metrics import Bank
-        from counterpoint.models import load_model
 
         chosen = as_baselines(baseline or AUDITED_BASELINES)
         if not rankings and (method or against or order != "signed"):
@@ -125,7 +127,7 @@ def audit(
         paths = find_photographs(photographs)[:limit]
         bank_paths = find_photographs(bank) if bank else []
         on = as_device(device)
-        classifier = load_model(model).to(on)
+        classifier = classifier_of(model, weights, random_weights).to(on)
         if rankings:
             written = rank_photographs(classifier, paths, rivals, chosen, out, steps=steps, order=order)
         elif evidence is not None:

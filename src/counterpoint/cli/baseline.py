@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 import typer
 
 from counterpoint.cli.ending import OK, ending_well
-from counterpoint.cli.options import HELP_OPTIONS, USUAL_MODEL, Device, Json, Limit, Model, Seed
+from counterpoint.cli.loading import classifier_of
+from counterpoint.cli.options import (
+    HELP_OPTIONS,
+    USUAL_MODEL,
+    Device,
+    Json,
+    Limit,
+    Model,
+    RandomWeights,
+    Seed,
+    Weights,
+)
 from counterpoint.terminal import console_for_results, print_json, print_learned, progress_shown
 
 baseline_app = typer.Typer(
@@ -28,6 +39,8 @@ def learn_baseline(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the baseline goes: a .safetensors file.")],
     model: Model = USUAL_MODEL,
+    weights: Weights = None,
+    random_weights: RandomWeights = False,
     recipe: Annotated[
         Literal["trade-off", "published"],
         typer.Option(
@@ -68,16 +81,15 @@ def learn_baseline(
         from counterpoint.baselines import PublishedRecipe, TradeOffRecipe
         from counterpoint.data.photographs import find_photographs
         from counterpoint.learning import FULL, QUICK, QUICK_IMAGES, learn
-        from counterpoint.models import load_model
 
         how = TradeOffRecipe(photographs=from_photographs) if recipe == "trade-off" else PublishedRecipe()
         how = how.quick() if quick else how
         how = how if steps is None else replace(how, steps=steps)
         paths = find_photographs(photographs)[:limit]
         on = as_device(device)
-        other = None if witness is None else load_model(witness).to(on)
+        other = None if witness is None else classifier_of(witness).to(on)
         taught = learn(
-            load_model(model).to(on),
+            classifier_of(model, weights, random_weights).to(on),
             paths,
             out,
             recipe=how,

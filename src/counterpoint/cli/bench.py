@@ -89,9 +89,13 @@ def run(
     with progress_shown("getting ready"):
         from counterpoint.bench.changing import changed
         from counterpoint.bench.spec import read_spec
+        from counterpoint.report.wording import NOTHING_LEARNED
 
         asked, text = read_spec(spec)
         asked = changed(asked, photographs=photographs or (), engine=engine, workers=workers, address=address)
+        for part in asked.model:
+            if part.random_weights:
+                say(f"warning: {part.title}: {NOTHING_LEARNED}.")
         if plan:
             from counterpoint.bench.planning import plan_of
 

@@ -16,6 +16,7 @@ from counterpoint.cli.listing import baselines, methods
 from counterpoint.cli.models import models_app
 from counterpoint.cli.options import HELP_OPTIONS
 from counterpoint.cli.report import report
+from counterpoint.cli.studio import studio
 from counterpoint.cli.visualise import visualise
 
 
@@ -48,7 +49,7 @@ app = typer.Typer(
     help="Explain vision models against an explicit baseline, and know how wrong each explanation is.",
     callback=_common,
 )
-for command in (explain, audit, report, methods, baselines, layers, visualise):
+for command in (explain, studio, audit, report, methods, baselines, layers, visualise):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(baseline_app, name="baseline")

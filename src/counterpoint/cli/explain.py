@@ -1,15 +1,17 @@
 """`counterpoint explain`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from counterpoint.cli.ending import OK, REFUSED, SOME_FAILED, ending_well, say
-from counterpoint.cli.options import USUAL_MODEL, Device, Json, Model
-from counterpoint.terminal import print_json, print_results, progress_shown
+from counterpoint.cli.loading import model_of
+from counterpoint.cli.options import USUAL_MODEL, Device, Json, Model, RandomWeights, Weights
+from counterpoint.terminal import print_detections, print_json, print_results, progress_shown
 
 if TYPE_CHECKING:
+    from counterpoint.detectors import Detector
     from counterpoint.explain import Explained, Failed
 
 USUAL_BASELINES = ("black", "blur", "mean")
@@ -17,6 +19,14 @@ USUAL_METHODS = ("integrated_gradients",)
 _INCOMPLETE = (
     "No baseline was given, and a score can only be explained compared with something: here are three answers, "
     "against black, blur and mean. Choose yours with --baseline."
+)
+
+# For detectors, which cost more to run, and where the published method compares with zero features.
+USUAL_DETECTION_BASELINES = ("blur",)
+USUAL_DETECTION_METHODS = ("odam",)
+_INCOMPLETE_DETECTION = (
+    "No baseline was given, and a score can only be explained compared with something: here it is a blurred picture. "
+    "Choose yours with --baseline."
 )
 
 
@@ -29,6 +39,8 @@ def explain(
         ),
     ],
     model: Model = USUAL_MODEL,
+    weights: Weights = None,
+    random_weights: RandomWeights = False,
     target: Annotated[
         str,
         typer.Option(help="The class to explain: an index, a label, or top1, the model's own first choice."),
@@ -52,9 +64,11 @@ def explain(
         ),
     ] = None,
     bypass: Annotated[
-        Literal["refuse", "intervene"],
-        typer.Option(help="What to do at a layer that a skip connection passes by."),
-    ] = "refuse",
+        Literal["refuse", "intervene"] | None,
+        typer.Option(
+            help="What to do at a layer that a skip connection passes by. By default refuse; for detectors intervene."
+        ),
+    ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -62,9 +76,22 @@ def explain(
         ),
     ] = None,
     score: Annotated[
-        Literal["logit", "probability", "log_probability", "log_odds"],
-        typer.Option(help="What is read of the class."),
+        Literal[
+            "logit", "probability", "log_probability", "log_odds", "label_probability", "x0", "y0", "x1", "y1"
+        ],
+        typer.Option(
+            help="What is read of the class; of a detection logit, probability, or a side of its box."
+        ),
     ] = "logit",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            help="Which part of the model's output holds the class scores, where it has several: a key, a field or an index."
+        ),
+    ] = None,
+    detections: Annotated[
+        int, typer.Option(help="How many detections of each photograph, for detectors.", min=1)
+    ] = 3,
     device: Device = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
         "counterpoint-out"
@@ -75,34 +102,86 @@ def explain(
 
     Example: counterpoint explain cat.jpg --baseline blur:sigma=20 --method integrated_gradients
     """
-    note = "" if baseline else _INCOMPLETE
     with progress_shown("getting ready"):
         from counterpoint.arguments import as_baselines, as_device, as_methods, as_target
+        from counterpoint.detectors import Detector
+        from counterpoint.errors import InputError
         from counterpoint.explain import explain_photographs, photographs_for
-        from counterpoint.models import load_model
 
         # What costs little is checked first: names and numbers before files, files before the model.
-        baselines = as_baselines(baseline or USUAL_BASELINES)
-        methods = as_methods(method or USUAL_METHODS, tolerance)
+        baselines, methods = (
+            as_baselines(baseline or ()),
+            as_methods(method or (), tolerance if method else None),
+        )
         paths = photographs_for(photographs, out)
         on = as_device(device)
-        results = explain_photographs(
-            load_model(model).to(on),
-            paths,
-            target=as_target(target),
-            score=score,
-            baselines=baselines,
-            methods=methods,
-            layers=tuple(dict.fromkeys(layer or ())),
-            bypass=bypass,
-            out=out,
-            note=note,
+        loaded = model_of(model, weights, random_weights).to(on)
+        layers = tuple(dict.fromkeys(layer or ()))
+        if isinstance(loaded, Detector):
+            if output is not None:
+                raise InputError(
+                    f"--output picks class scores, but '{model}' is a detector, which returns detections."
+                )
+            note = "" if baseline else _INCOMPLETE_DETECTION
+            results = _explain_detections(
+                loaded,
+                paths,
+                score=score,
+                label=None if target == "top1" else as_target(target),
+                detections=detections,
+                baselines=baselines or as_baselines(USUAL_DETECTION_BASELINES),
+                methods=methods or as_methods(USUAL_DETECTION_METHODS, tolerance),
+                layers=layers,
+                bypass=bypass or "intervene",
+                out=out,
+                note=note,
+            )
+        else:
+            if score == "x0" or score == "y0" or score == "x1" or score == "y1":
+                raise InputError(
+                    f"--score {score} is a side of a detection's box, but '{model}' is no detector."
+                )
+            note = "" if baseline else _INCOMPLETE
+            results = explain_photographs(
+                loaded if output is None else loaded.with_output(as_target(output)),
+                paths,
+                target=as_target(target),
+                score=score,
+                baselines=baselines or as_baselines(USUAL_BASELINES),
+                methods=methods or as_methods(USUAL_METHODS, tolerance),
+                layers=layers,
+                bypass=bypass or "refuse",
+                out=out,
+                note=note,
+            )
+    detector = isinstance(loaded, Detector)
+    return _report_results(
+        results, out=out, note=note, as_json=as_json, chosen_layer=bool(layer), detector=detector
+    )
+
+
+def _explain_detections(
+    detector: "Detector", paths: list[Path], *, score: str, **settings: Any
+) -> "list[Explained | Failed]":
+    from counterpoint.detecting import explain_detections
+    from counterpoint.errors import InputError
+
+    of: Any = {"probability": "score"}.get(score, score)
+    if of in ("log_probability", "log_odds"):
+        raise InputError(
+            f"--score {score} is of classifiers; of a detection it is logit, probability, x0, y0, x1 or y1."
         )
-    return _report_results(results, out=out, note=note, as_json=as_json, chosen_layer=bool(layer))
+    return explain_detections(detector, paths, of=of, **settings)
 
 
 def _report_results(
-    results: "list[Explained | Failed]", *, out: Path, note: str, as_json: bool, chosen_layer: bool
+    results: "list[Explained | Failed]",
+    *,
+    out: Path,
+    note: str,
+    as_json: bool,
+    chosen_layer: bool,
+    detector: bool,
 ) -> int:
     from counterpoint.explain import Explained, Failed
 
@@ -118,6 +197,8 @@ def _report_results(
                 "note": note,
             }
         )
+    elif explained and detector:
+        print_detections(explained, out=out, note=note)
     elif explained:
         print_results(explained, out=out, note=note, chosen_layer=chosen_layer)
     for failure in failed:

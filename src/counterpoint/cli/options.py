@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,11 +8,27 @@ import typer
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 Model = Annotated[
-    str, typer.Option(help="A name from `counterpoint models`, or your own: package.module:function.")
+    str,
+    typer.Option(
+        help="A name from `counterpoint models`; torchvision:NAME, timm:NAME, hf:NAME; FILE.pt2; or your own: package.module:function."
+    ),
 ]
 ModelArgument = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A name from `counterpoint models`, or package.module:function."),
+    typer.Argument(
+        metavar="MODEL",
+        help="A name from `counterpoint models`; torchvision:NAME, timm:NAME, hf:NAME; FILE.pt2; or package.module:function.",
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Weights for the model: safetensors, or a state dict that torch saved."
+    ),
+]
+RandomWeights = Annotated[
+    bool,
+    typer.Option("--random-weights", help="Random weights, for a library's network: to try things out."),
 ]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps. By default cuda where there is one, else cpu.")

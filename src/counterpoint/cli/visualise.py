@@ -7,13 +7,16 @@ from typing import Annotated, Literal
 import typer
 
 from counterpoint.cli.ending import OK, ending_well
-from counterpoint.cli.options import Device, Json, ModelArgument, Seed
+from counterpoint.cli.loading import classifier_of
+from counterpoint.cli.options import Device, Json, ModelArgument, RandomWeights, Seed, Weights
 from counterpoint.terminal import console_for_results, print_json, progress_shown
 
 
 @ending_well
 def visualise(
     model: ModelArgument,
+    weights: Weights = None,
+    random_weights: RandomWeights = False,
     layer: Annotated[
         str | None,
         typer.Option(help="The layer of the channels and units. See `counterpoint layers MODEL`."),
@@ -63,14 +66,14 @@ def visualise(
     with progress_shown("getting ready"):
         from counterpoint.arguments import as_device
         from counterpoint.data.photographs import find_photographs
-        from counterpoint.models import load_model
         from counterpoint.visualising import recipe, visualise, wanted
 
         asked = wanted(layer, channel or (), unit or (), classes or ())
         how = recipe(parametrisation, spectrum, size=size, steps=steps, seed=seed)
         photographs = find_photographs(compare) if compare else []
         on = as_device(device)
-        results = visualise(load_model(model).to(on), asked, how, compare=photographs, out=out)
+        classifier = classifier_of(model, weights, random_weights).to(on)
+        results = visualise(classifier, asked, how, compare=photographs, out=out)
     if as_json:
         print_json({"visualisations": [{**result.facts, "folder": str(out)} for result in results]})
         return OK
@@ -78,7 +81,9 @@ def visualise(
     from counterpoint.visualising import HEADINGS, LEGEND
 
     console = console_for_results()
-    console.print(plain_table(f"Images made for {model}", HEADINGS, [result.row for result in results]))
+    console.print(
+        plain_table(f"Images made for {classifier.name}", HEADINGS, [result.row for result in results])
+    )
     console.print(LEGEND, markup=False)
     console.print(f"Images, figures and cards in {out}{os.sep}", markup=False, soft_wrap=True)
     for result in results:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from counterpoint.methods.attention_maps import GAE, AttentionRollout
+from counterpoint.methods.attn_lrp import AttnLRP
 from counterpoint.methods.blur_path import BlurIG
 from counterpoint.methods.cam import ODAM, DifferenceMap, GradCAM, HiResCAM, IntegratedGradCAM, LayerCAM
 from counterpoint.methods.cam_scores import AblationCAM, ScoreCAM
@@ -76,10 +78,14 @@ METHODS: dict[str, Callable[..., Method]] = {
     "deep_lift": DeepLIFT,
     "lrp": LRP,
     "excitation_backprop": ExcitationBackprop,
+    "attn_lrp": AttnLRP,
+    "attention_rollout": AttentionRollout,
+    "gae": GAE,
 }
 
 __all__ = [
     "FEI",
+    "GAE",
     "HSIC",
     "IDGI",
     "IG2",
@@ -93,6 +99,8 @@ __all__ = [
     "RISE",
     "XRAI",
     "AblationCAM",
+    "AttentionRollout",
+    "AttnLRP",
     "BlurIG",
     "CentredBlob",
     "Deconvnet",

@@ -1,5 +1,9 @@
 """Class activation maps: the features of a layer, weighted with a gradient there.
 
+They work on every layer that has a layout on the image: maps, channels last, tokens on a grid, several layers at once. Channels and places
+are those of the layout's maps; of several layers each has its own. Values come back in the shape of the features, and what lies in no map,
+such as a class token, has the value 0: what it holds is then missing from the sum, in the step "operator" of the error budget.
+
 All are one-step expansions around the features A, read at A = 0 as published (for most networks no input has such features), or at A', the
 features of the baseline: the corrected form.
 """
@@ -13,14 +17,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterpoint.checks import check_range, shape_text
+from counterpoint.checks import check_range
 from counterpoint.comparison import Comparison
 from counterpoint.errors import LayerError
+from counterpoint.layout_finding import NoLayout
+from counterpoint.layouts import Layout, on_maps
 from counterpoint.methods.arithmetic import exact
 from counterpoint.protocols import Claim, Level, Outcome
 
 Reference = Literal["zeros", "comparison"]
-Features = Float[Tensor, "batch channel height width"]
+Features = Float[Tensor, "batch *features"]
+Stack = Float[Tensor, "batch channel height width"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class GradCAM:
 
     Formula: ReLU(sum over channels of mean_ij(df/dA) * A)
 
-    Values: (batch, channel, height, width), in units of the score, read as shares of f(x) - f(A = 0): a one-step expansion with
+    Values: the shape of the features, in units of the score, read as shares of f(x) - f(A = 0): a one-step expansion with
     averaged gradients, so that the error is usually large; summed over channels they are the published map.
 
     Parameters:
@@ -37,7 +44,7 @@ class GradCAM:
         reference: "zeros" weights A, as published; "comparison" weights A - A', the corrected form.
 
     Raises:
-        LayerError: the layer has no channels and places.
+        LayerError: the layer has no channels and places on the image.
 
     Reference: Selvaraju et al. 2017, arXiv:1610.02391; baseline A = 0 named by Cui and Fan 2026, arXiv:2605.22417.
     """
@@ -50,8 +57,9 @@ class GradCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, and one forward of zero features."""
+        layout = check_places(comparison)
         gradient = layer_gradient(comparison)
-        weights = gradient.mean((2, 3), keepdim=True)
+        weights = on_maps(layout, channel_means, gradient)
         return weighted_outcome(comparison, gradient, weights, self.reference, relu=self.relu)
 
 
@@ -61,14 +69,14 @@ class HiResCAM:
 
     Formula: sum over channels of df/dA * A
 
-    Values: (batch, channel, height, width), signed, in units of the score, shares of f(x) - f(A = 0); exact where what follows the
+    Values: the shape of the features, signed, in units of the score, shares of f(x) - f(A = 0); exact where what follows the
     layer is linear, as pooling and a linear head are.
 
     Parameters:
         reference: "zeros" weights A, as published; "comparison" weights A - A', the corrected form.
 
     Raises:
-        LayerError: the layer has no channels and places.
+        LayerError: the layer has no channels and places on the image.
 
     Reference: Draelos and Carin 2020, arXiv:2011.08891.
     """
@@ -80,8 +88,10 @@ class HiResCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, and one forward of zero features."""
+        layout = check_places(comparison)
         gradient = layer_gradient(comparison)
-        return weighted_outcome(comparison, gradient, gradient, self.reference, relu=False)
+        weights = on_maps(layout, lambda g: g, gradient)
+        return weighted_outcome(comparison, gradient, weights, self.reference, relu=False)
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,7 @@ class LayerCAM:
 
     Formula: M = sum over channels of ReLU(df/dA) * A; with `gamma`, tanh(gamma M / max M)
 
-    Values: (batch, channel, height, width), in units of the score, read as shares of f(x) - f(A = 0); as only what speaks for the class is
+    Values: the shape of the features, in units of the score, read as shares of f(x) - f(A = 0); as only what speaks for the class is
     counted, the result exceeds its target even where the rest of the network is linear. Scaled by `gamma` they are importances. Places
     with a negative sum, possible only where features can be negative, are kept; other packages drop them.
 
@@ -99,7 +109,7 @@ class LayerCAM:
         gamma: The paper's scaling for shallow layers, 2 there; by default none.
 
     Raises:
-        LayerError: the layer has no channels and places.
+        LayerError: the layer has no channels and places on the image.
 
     Reference: Jiang et al. 2021, doi:10.1109/TIP.2021.3089943; flaw described by Cui and Fan 2026, arXiv:2605.22417.
     """
@@ -120,15 +130,14 @@ class LayerCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, and one forward of zero features."""
+        layout = check_places(comparison)
         gradient = layer_gradient(comparison)
-        outcome = weighted_outcome(comparison, gradient, gradient.relu(), self.reference, relu=False)
+        weights = on_maps(layout, torch.relu, gradient)
+        outcome = weighted_outcome(comparison, gradient, weights, self.reference, relu=False)
         if self.gamma is None:
             return outcome
-        places = outcome.values.sum(1, keepdim=True)
-        largest = places.amax((2, 3), keepdim=True)
-        scaled = torch.tanh(self.gamma * places / largest.where(largest > 0, 1.0))
-        # Every channel of a place by one factor: the channel sum is then the scaled map.
-        return Outcome(values=outcome.values * (scaled / places.where(places != 0, 1.0)))
+        gamma = self.gamma
+        return Outcome(values=on_maps(layout, lambda values: _squashed(values, gamma), outcome.values))
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,7 @@ class ODAM:
 
     Formula: ReLU(sum over channels of df/dA * A); with `sigma`, the gradient smoothed over places first
 
-    Values: (batch, channel, height, width), in units of the score, read as shares of f(x) - f(A = 0).
+    Values: the shape of the features, in units of the score, read as shares of f(x) - f(A = 0).
 
     Parameters:
         sigma: Standard deviation, in cells of the layer, of the Gaussian window that the paper smooths the gradient with; its public
@@ -145,7 +154,7 @@ class ODAM:
         reference: "zeros" weights A, as published; "comparison" weights A - A', the corrected form.
 
     Raises:
-        LayerError: the layer has no channels and places.
+        LayerError: the layer has no channels and places on the image.
 
     Reference: Zhao and Chan 2023, arXiv:2304.06354; flaw described by Cui and Fan 2026, arXiv:2605.22417.
     """
@@ -162,8 +171,9 @@ class ODAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, and one forward of zero features."""
+        layout, sigma = check_places(comparison), self.sigma
         gradient = layer_gradient(comparison)
-        weights = gradient if self.sigma is None else _smoothed(gradient, self.sigma)
+        weights = on_maps(layout, lambda g: g if sigma is None else _smoothed(g, sigma), gradient)
         return weighted_outcome(comparison, gradient, weights, self.reference, relu=True)
 
 
@@ -172,7 +182,7 @@ def DifferenceMap() -> GradCAM:
 
     Formula: ReLU(sum over channels of mean_ij(df/dA) * (A - A'))
 
-    Values: (batch, channel, height, width), in units of the score, read as shares of f(x) - f(x').
+    Values: the shape of the features, in units of the score, read as shares of f(x) - f(x').
 
     Reference: named, without a definition that we could find, in Cui and Fan 2026, arXiv:2605.22417; reconstruction after the
     difference term of Sattarzadeh et al. 2021, arXiv:2102.07805.
@@ -186,13 +196,13 @@ class IntegratedGradCAM:
 
     Formula: mean over t of ReLU(sum over channels of mean_ij(df/dA at x_t) * (A(x_t) - A(x'))), x_t = x' + t (x - x')
 
-    Values: (batch, channel, height, width); an importance: the average of differences on the way is no share of the whole difference.
+    Values: the shape of the features; an importance: the average of differences on the way is no share of the whole difference.
 
     Parameters:
         steps: How many points on the path, the middles of equal pieces.
 
     Raises:
-        LayerError: the layer has no channels and places.
+        LayerError: the layer has no channels and places on the image.
         InputError: a layer baseline given in feature space, where no path of inputs begins.
 
     Reference: Sattarzadeh et al. 2021, arXiv:2102.07805 (spatial mean and number of steps are our reconstruction).
@@ -208,39 +218,50 @@ class IntegratedGradCAM:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """`steps` gradients and runs of the part before the layer for each image."""
-        check_places(comparison)
+        layout = check_places(comparison)
         comparison.check_induced_path("IntegratedGradCAM")
         x, b = comparison.inputs, comparison.baseline_inputs
         values = torch.zeros_like(exact(comparison.end))
         for k in range(self.steps):
             features = comparison.features(b + (k + 0.5) / self.steps * (x - b))
-            weights = exact(comparison.gradients(features)).mean((2, 3), keepdim=True)
-            values += positive_places(weights * (exact(features) - exact(comparison.start))) / self.steps
+            weights = on_maps(layout, channel_means, exact(comparison.gradients(features)))
+            difference = exact(features) - exact(comparison.start)
+            values += on_maps(layout, positive_places, weights * difference) / self.steps
         return Outcome(values=values)
 
 
-def check_places(comparison: Comparison) -> None:
-    """Raise LayerError unless the layer's features are (batch, channel, height, width)."""
-    if comparison.end.ndim != 4:
+def check_places(comparison: Comparison) -> Layout:
+    """How the features lie on the image.
+
+    Raises:
+        LayerError: they do not; the message says why.
+    """
+    found = comparison.layout_or_reason
+    if isinstance(found, NoLayout):
         raise LayerError(
-            f"class activation maps need features (batch, channel, height, width), but layer '{comparison.layer}' "
-            f"gives {shape_text(comparison.end)}; choose a convolutional layer before pooling."
+            "class activation maps need features (batch, channel, height, width), or others with places on the image, not layer "
+            f"'{comparison.layer}', {found}; `counterpoint layers` lists where each layer's features lie."
         )
+    return found
 
 
 def layer_gradient(comparison: Comparison) -> Features:
-    """The gradient at the features of the inputs, which must have channels and places."""
-    check_places(comparison)
+    """The gradient at the features of the inputs."""
     return exact(comparison.gradients(comparison.end))
 
 
-def positive_places(values: Features) -> Features:
+def channel_means(maps: Stack) -> Float[Tensor, "batch channel 1 1"]:
+    """The mean of each channel over its places."""
+    return maps.mean((2, 3), keepdim=True)
+
+
+def positive_places(values: Stack) -> Stack:
     """Places whose channel sum is negative dropped, for all channels: the channel sum is then ReLU of the map."""
     return values * (values.sum(1, keepdim=True) > 0)
 
 
 def weighted_outcome(
-    comparison: Comparison, gradient: Features, weights: Tensor, reference: Reference, *, relu: bool
+    comparison: Comparison, gradient: Features, weights: Features, reference: Reference, *, relu: bool
 ) -> Outcome:
     """weights * (A - reference), with the sum of the values after each step that costs accuracy."""
     own_target = None
@@ -252,7 +273,7 @@ def weighted_outcome(
     values = weights * difference
     stages = {"one_step": gradient * difference, "operator": values}
     if relu:
-        stages["display"] = values = positive_places(values)
+        stages["display"] = values = on_maps(check_places(comparison), positive_places, values)
     return Outcome(
         values=values,
         reference="zero features" if reference == "zeros" else None,
@@ -261,7 +282,15 @@ def weighted_outcome(
     )
 
 
-def _smoothed(gradient: Features, sigma: float) -> Features:
+def _squashed(values: Stack, gamma: float) -> Stack:
+    """Every channel of a place by one factor, so that the channel sum is tanh(gamma M / max M)."""
+    places = values.sum(1, keepdim=True)
+    largest = places.amax((2, 3), keepdim=True)
+    scaled = torch.tanh(gamma * places / largest.where(largest > 0, 1.0))
+    return values * (scaled / places.where(places != 0, 1.0))
+
+
+def _smoothed(gradient: Stack, sigma: float) -> Stack:
     """Each channel under a Gaussian of `sigma` cells, cut off at 3 sigma, cells outside left out of the mean."""
     reach = max(1, math.ceil(3 * sigma))
     steps = torch.arange(-reach, reach + 1, device=gradient.device, dtype=gradient.dtype)

@@ -20,7 +20,7 @@ class Game:
 
     comparison: Comparison
     image: int
-    labels: Int[Tensor, "height width"]
+    labels: Int[Tensor, " *space"]
     regions: int
     """How many there are."""
 
@@ -36,11 +36,11 @@ class Game:
             progress.advance(done, len(present))
         return torch.cat(scores).cpu().double()
 
-    def painted(self, numbers: Float[Tensor, " regions"]) -> Float[Tensor, "height width"]:
+    def painted(self, numbers: Float[Tensor, " regions"]) -> Float[Tensor, " *space"]:
         """Each region's number on each of its pixels."""
         return numbers.to(exact(self.comparison.end))[self.labels]
 
-    def spread(self, shares: Float[Tensor, " regions"]) -> Float[Tensor, "height width"]:
+    def spread(self, shares: Float[Tensor, " regions"]) -> Float[Tensor, " *space"]:
         """Each region's share spread evenly over its pixels."""
         pixels = torch.bincount(self.labels.flatten(), minlength=self.regions).cpu()
         return self.painted(shares / pixels)
@@ -68,7 +68,7 @@ def expected_error(
 
 def masked_scores(
     comparison: Comparison,
-    points: Callable[[range, Int[Tensor, " rows"]], Float[Tensor, "rows channel height width"]],
+    points: Callable[[range, Int[Tensor, " rows"]], Float[Tensor, "rows channel *space"]],
     image: int,
     numbers: range,
 ) -> Float[Tensor, " numbers"]:
@@ -89,8 +89,9 @@ def masked_scores(
 
 
 def on_channels(
-    maps: Float[Tensor, "batch height width"], comparison: Comparison
-) -> Float[Tensor, "batch channel height width"]:
+    maps: Float[Tensor, "batch *space"], comparison: Comparison
+) -> Float[Tensor, "batch channel *space"]:
     """A number a pixel, an equal part of it in each channel, so that channels sum to the map."""
     channels = comparison.end.shape[1]
-    return (maps.to(exact(comparison.end)) / channels).unsqueeze(1).expand(-1, channels, -1, -1).contiguous()
+    each = (maps.to(exact(comparison.end)) / channels).unsqueeze(1)
+    return each.expand(-1, channels, *maps.shape[1:]).contiguous()

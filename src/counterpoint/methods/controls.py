@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from counterpoint.checks import check_images, check_range
+from counterpoint.checks import check_images, check_places, check_range
 from counterpoint.comparison import Comparison
 from counterpoint.methods.arithmetic import exact
 from counterpoint.methods.coalitions import on_channels
@@ -38,7 +38,7 @@ class RandomMap:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """No forward, no gradient."""
-        check_images("inputs", comparison.inputs)
+        check_places("inputs", comparison.inputs)
         # Drawn on the CPU: one seed means one map on every device.
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.rand(comparison.inputs.shape[2:], generator=generator, dtype=torch.float64)
@@ -120,4 +120,4 @@ class CentredBlob:
 
 def _same_for_all(one: Tensor, comparison: Comparison) -> Tensor:
     inputs = comparison.inputs
-    return on_channels(one.to(inputs.device).expand(len(inputs), -1, -1), comparison)
+    return on_channels(one.to(inputs.device).expand(len(inputs), *one.shape), comparison)

@@ -83,7 +83,8 @@ class Judge:
 
     def by_probability(self) -> "Judge":
         """The same, a class score read as a probability, for one forward of each image; itself for any other score."""
-        if not isinstance(self.runner, BoundClassScore) or self.runner.kind == "probability":
+        known = ("probability", "label_probability")
+        if not isinstance(self.runner, BoundClassScore) or self.runner.kind in known:
             return self
         runner = replace(self.runner, kind="probability", against=None)
         evaluation = replace(self.comparison.evaluation, runner=runner)

@@ -1,5 +1,6 @@
 """What the score loses when one part of the image is removed."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from counterpoint import progress
-from counterpoint.checks import check_images, check_range
+from counterpoint.checks import check_places, check_range
 from counterpoint.comparison import Comparison
 from counterpoint.errors import InputError
 from counterpoint.methods.coalitions import games, masked_scores, on_channels
@@ -26,12 +27,14 @@ class Occlusion:
     over its pixels and the channels. The error is what interactions leave unexplained: 0 where the score is a sum over pixels and
     `stride` divides `size`. Windows begin outside the image, so that pixels at its edges are removed as often as the others.
 
+    Signals and volumes have windows of as many axes.
+
     Parameters:
         size: Side of the square window in pixels.
         stride: From one window to the next, at most `size`.
 
     Raises:
-        ShapeError: the inputs are no images.
+        ShapeError: the inputs have no places.
 
     Reference: Zeiler and Fergus 2013, arXiv:1311.2901.
     """
@@ -53,26 +56,29 @@ class Occlusion:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One forward for each window, of all images."""
-        check_images("inputs", comparison.inputs)
-        rows, columns = (self._windows(side) for side in comparison.inputs.shape[2:])
-        count = len(rows) * len(columns)
+        check_places("inputs", comparison.inputs)
+        windows = [self._windows(side) for side in comparison.inputs.shape[2:]]
+        counts = [len(along) for along in windows]
 
         def without(numbers: range, image: Int[Tensor, " rows"]) -> Tensor:
             number = torch.tensor(numbers)
-            removed = rows[number // len(columns), :, None] & columns[number % len(columns), None, :]
+            removed = torch.ones(len(number), dtype=torch.bool)
+            for axis, along in enumerate(windows):
+                place = number // math.prod(counts[axis + 1 :]) % len(along)
+                removed = removed[..., None] & along[place].view(len(number), *[1] * axis, -1)
             return comparison.filled(removed.to(image.device), image)
 
         batch, scores = len(comparison.inputs), []
         for i in range(batch):
             with progress.stage(i, i + 1, batch, "occlusion"):
-                scores.append(masked_scores(comparison, without, i, range(count)))
+                scores.append(masked_scores(comparison, without, i, range(math.prod(counts))))
         effects = comparison.score.cpu().double()[:, None] - torch.stack(scores)
-        pixels = rows.sum(1)[:, None] * columns.sum(1)
-        each = effects.view(-1, len(rows), len(columns)) / pixels
-        inside_rows, inside_columns = rows.double(), columns.double()
-        # Row by row and column by column: windows are products of the two.
-        sums = inside_rows.T @ each @ inside_columns
-        maps = sums / (inside_rows.sum(0)[:, None] * inside_columns.sum(0))
+        maps = effects.view(-1, *counts)
+        # Axis by axis: windows are products of one along each.
+        for axis, along in enumerate(windows, start=1):
+            inside = along.double()
+            shares = inside / inside.sum(1, keepdim=True) / inside.sum(0)
+            maps = torch.tensordot(maps, shares, ([axis], [0])).movedim(-1, axis)
         values = on_channels(maps.to(comparison.inputs.device), comparison)
         return Outcome(values=values, stages={"one_step": values.flatten(1).sum(1)})
 

@@ -1,7 +1,7 @@
 """Relevance in the place of the gradient: a mode that sends it back through every operation by a rule, and the rules."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,6 @@ from counterpoint.errors import ModelError
 
 Rule = Literal["epsilon", "plus", "gamma", "flat", "box"]
 
-# Added to every denominator with its own sign, but for the epsilon rule's, which has one of its own.
 STABILISER = 1e-6
 
 
@@ -27,11 +26,23 @@ class Rules:
     first: Rule | None = None
     """Of the first step with weights that pixels meet; None for no other rule there."""
     epsilon: float = STABILISER
+    """Added to the denominators of the epsilon rule, with their own sign."""
+    stabiliser: float = STABILISER
+    """The same of all others."""
     gamma: float = 0.0
+    """Of convolutions under the gamma rule."""
+    linear_gamma: float = 0.0
+    """Of linear layers under the gamma rule."""
     bias: bool = True
     """Whether biases take their part."""
     excitation: bool = False
     """Whether sums and averages divide among positive contributions only."""
+    further: Mapping[str, Callable[["Call"], Tensor]] = field(default_factory=dict)
+    """Rules of operations that have none here, or another one, by the name of the operation."""
+    written_out: Mapping[str, Callable[[tuple[Any, ...], dict[str, Any]], Tensor]] = field(
+        default_factory=dict
+    )
+    """Of functions that hide several operations: the same as operations that have rules, from the arguments of the call."""
 
 
 class Propagation(TorchFunctionMode):
@@ -51,7 +62,7 @@ class Propagation(TorchFunctionMode):
         self._constants: dict[int, Tensor] = {}
         self._bounds: dict[int, tuple[Tensor, Tensor]] = {}
         """Least and greatest value of what is still the input: only moved, shifted and scaled."""
-        self._made: dict[int, tuple[_Call, int]] = {}
+        self._made: dict[int, tuple[Call, int]] = {}
         """What steps with weights returned, with the version of its numbers: a norm behind is folded into the step."""
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
@@ -75,14 +86,16 @@ class Propagation(TorchFunctionMode):
             # A view of a parameter needs a gradient even so.
             self._constants |= {id(tensor): tensor for tensor in tensors_in(result) if tensor.requires_grad}
             return result
+        if (written_out := self._rules.written_out.get(name)) is not None:
+            return self._through(written_out, func, args, kwargs)
         call = self._call(Operation.of(func, args, kwargs), tuple(carriers.values()))
-        if (step := _STEPS.get(name)) is not None:
+        if (step := self._rules.further.get(name) or _STEPS.get(name)) is not None:
             result = call.operation.finished(step(call))
         else:
             result = func(*args, **kwargs)
             if name not in _MOVES:
                 if any(tensor.requires_grad for tensor in tensors_in(result)):
-                    raise _no_rule(name)
+                    raise no_rule(name)
                 return result
         for tensor in tensors_in(result):
             if tensor.requires_grad:  # not so inside an autograd function of the network's own
@@ -94,10 +107,24 @@ class Propagation(TorchFunctionMode):
             self._bounds[id(result)] = call.moved(bounds)
         return result
 
-    def _call(self, operation: Operation, carriers: tuple[Tensor, ...]) -> "_Call":
+    def _through(
+        self, written_out: Callable[..., Tensor], func: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+    ) -> Any:
+        """The function's own value, with relevance sent back through the operations that it hides."""
+        with torch.no_grad():
+            own = func(*args, **kwargs)
+        with _Again(self):
+            inner = written_out(args, kwargs)
+        value = own[0] if isinstance(own, tuple) else own
+        result = with_gradient(value, (inner,), lambda relevance: (relevance,))
+        self._known[id(result)] = result
+        self._made.pop(id(result), None)
+        return (result, *own[1:]) if isinstance(own, tuple) else result
+
+    def _call(self, operation: Operation, carriers: tuple[Tensor, ...]) -> "Call":
         made, version = self._made.get(id(carriers[0]), (None, 0))
         untouched = carriers[0]._version == version
-        return _Call(operation, carriers, self._rules, self._bounds, made if untouched else None)
+        return Call(operation, carriers, self._rules, self._bounds, made if untouched else None)
 
     def _carries(self, tensor: Tensor, name: str) -> bool:
         if not tensor.requires_grad or is_weight(tensor):
@@ -115,8 +142,22 @@ class Propagation(TorchFunctionMode):
         return True
 
 
+class _Again(TorchFunctionMode):
+    """Hands calls to a mode that is at work on one already."""
+
+    def __init__(self, mode: Propagation) -> None:
+        super().__init__()
+        self._mode = mode
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Called by torch in the place of `func`."""
+        return self._mode.__torch_function__(func, types, args, kwargs)
+
+
 @dataclass(frozen=True, eq=False)
-class _Call:
+class Call:
     """An operation that depends on the point."""
 
     operation: Operation
@@ -124,7 +165,7 @@ class _Call:
     """Which of its tensors do."""
     rules: Rules
     _bounds: Mapping[int, tuple[Tensor, Tensor]]
-    source: "_Call | None"
+    source: "Call | None"
     """The step with weights whose result it is given."""
 
     @property
@@ -154,7 +195,7 @@ class _Call:
     def check_first(self, what: str) -> None:
         """Raise ModelError unless its first tensor alone depends on the point."""
         if not self.single or self.operation.tensors[0] is not self.carriers[0]:
-            raise _no_rule(self.operation.name, f" with {what} that depend on the input")
+            raise no_rule(self.operation.name, f" with {what} that depend on the input")
 
     def passed(self) -> Tensor:
         """The value, with relevance handed through as it is."""
@@ -164,9 +205,20 @@ class _Call:
         )
 
 
-def _no_rule(name: str, what: str = "") -> ModelError:
+# Operations of transformers: AttnLRP has rules for them.
+_OF_TRANSFORMERS = frozenset(
+    "softmax layer_norm group_norm scaled_dot_product_attention multi_head_attention_forward".split()
+)
+_TWO = " of two activations"
+
+
+def no_rule(name: str, what: str = "") -> ModelError:
+    """The error for an operation that relevance cannot be sent through."""
+    other = "cp.methods.IntegratedGradients()"
+    if name in _OF_TRANSFORMERS or what == _TWO:
+        other = f"cp.methods.AttnLRP(), which has one, or {other}"
     return ModelError(
-        f"relevance has no rule for the operation '{name}'{what}; use another method, such as cp.methods.IntegratedGradients()."
+        f"relevance has no rule for the operation '{name}'{what}; use another method, such as {other}."
     )
 
 
@@ -174,7 +226,7 @@ def _no_rule(name: str, what: str = "") -> ModelError:
 Term = tuple[float, Tensor, Sequence[Tensor]]
 
 
-def _divided(
+def divided(
     terms: Sequence[Term], run: Callable[..., Tensor], relevance: Tensor, stabiliser: float
 ) -> Tensor:
     """sum over terms of part * d(sign * run(part)) / d part, weighted with relevance / sum over terms of sign * run(part)."""
@@ -183,14 +235,15 @@ def _divided(
         z = torch.zeros_like(relevance)
         for (sign, _, weights), part in zip(terms, parts, strict=True):
             z = z + sign * run(part, *weights)
-        gradients = torch.autograd.grad(z, parts, relevance / _stabilised(z.detach(), stabiliser))
+        gradients = torch.autograd.grad(z, parts, relevance / stabilised(z.detach(), stabiliser))
     shares = torch.zeros_like(gradients[0])
     for part, gradient in zip(parts, gradients, strict=True):
         shares = shares + part.detach() * gradient
     return shares
 
 
-def _stabilised(z: Tensor, stabiliser: float) -> Tensor:
+def stabilised(z: Tensor, stabiliser: float) -> Tensor:
+    """Denominators, moved away from 0."""
     return torch.where(z >= 0, z + stabiliser, z - stabiliser)
 
 
@@ -200,12 +253,13 @@ def _divided_by_sign(
     for_negative: Sequence[Tensor],
     run: Callable[..., Tensor],
     relevance: Tensor,
+    stabiliser: float,
 ) -> Tensor:
     """Positive and negative activations with weights of their own."""
     terms: list[Term] = [(1.0, a.clamp(min=0), for_positive)]
     if bool((a < 0).any()):  # after a ReLU there are none, and half of the work is saved
         terms.append((1.0, a.clamp(max=0), for_negative))
-    return _divided(terms, run, relevance, STABILISER)
+    return divided(terms, run, relevance, stabiliser)
 
 
 def _by_weights(
@@ -221,19 +275,20 @@ def _by_weights(
     weight, *bias = weights
     no_bias = [torch.zeros_like(each) for each in bias]
     bias = bias if rules.bias else no_bias
+    least = rules.stabiliser
     up, down = weight.clamp(min=0), weight.clamp(max=0)
     if rule == "epsilon":
-        return _divided([(1.0, a, [weight, *bias])], run, relevance, rules.epsilon)
+        return divided([(1.0, a, [weight, *bias])], run, relevance, rules.epsilon)
     if rule == "plus":
         kept = [each.clamp(min=0) for each in bias]
-        return _divided_by_sign(a, [up, *kept], [down, *no_bias], run, relevance)
+        return _divided_by_sign(a, [up, *kept], [down, *no_bias], run, relevance, least)
     if rule == "gamma":
         raised = [each + rules.gamma * each.clamp(min=0) for each in (weight, *bias)]
         lowered = [each + rules.gamma * each.clamp(max=0) for each in (weight, *bias)]
         with torch.no_grad():
             z = run(a, *weights)
-        above = _divided_by_sign(a, raised, [lowered[0], *no_bias], run, relevance * (z > 0))
-        below = _divided_by_sign(a, lowered, [raised[0], *no_bias], run, relevance * (z < 0))
+        above = _divided_by_sign(a, raised, [lowered[0], *no_bias], run, relevance * (z > 0), least)
+        below = _divided_by_sign(a, lowered, [raised[0], *no_bias], run, relevance * (z < 0), least)
         return above + below
     if rule == "box" and bounds is not None:
         low, high = bounds
@@ -242,35 +297,37 @@ def _by_weights(
             (-1.0, low, [up, *no_bias]),
             (-1.0, high, [down, *no_bias]),
         ]
-        return _divided(terms, run, relevance, STABILISER)
+        return divided(terms, run, relevance, least)
     flat: Term = (1.0, torch.ones_like(a), [torch.ones_like(weight), *no_bias])
-    return _divided([flat], run, relevance, STABILISER)
+    return divided([flat], run, relevance, least)
 
 
-def _weighted(call: _Call) -> Tensor:
+def _weighted(call: Call) -> Tensor:
     """A convolution or a linear layer: of (activations, weights) or (activations, weights, bias)."""
     call.check_first("weights")
     weights = [weight.detach() for weight in call.operation.tensors[1:]]
     return _by_rule(call, call.operation.value(), weights, call.operation.run)
 
 
-def _by_rule(call: _Call, value: Tensor, weights: Sequence[Tensor], run: Callable[..., Tensor]) -> Tensor:
+def _by_rule(call: Call, value: Tensor, weights: Sequence[Tensor], run: Callable[..., Tensor]) -> Tensor:
     bounds = call.bounds()
-    rule = call.rules.linear if call.operation.name == "linear" else call.rules.convolution
-    if bounds is not None and call.rules.first is not None:
-        rule = call.rules.first
+    rules, rule = call.rules, call.rules.convolution
+    if call.operation.name == "linear":
+        rules, rule = replace(rules, gamma=rules.linear_gamma), rules.linear
+    if bounds is not None and rules.first is not None:
+        rule = rules.first
 
     def pull(relevance: Tensor, a: Tensor) -> tuple[Tensor]:
-        return (_by_weights(rule, call.rules, a, weights, bounds, run, relevance),)
+        return (_by_weights(rule, rules, a, weights, bounds, run, relevance),)
 
     return with_gradient(value, call.carriers, pull, call.carriers)
 
 
-def _batch_norm(call: _Call) -> Tensor:
+def _batch_norm(call: Call) -> Tensor:
     """In eval mode: a part of the step with weights before it, or else a shift and a scale."""
     operation, source = call.operation, call.source
     if operation.option("training", 5, False):
-        raise _no_rule("batch_norm", " in training mode")
+        raise no_rule("batch_norm", " in training mode")
     call.check_first("statistics")
     # A linear layer of tokens has its channels elsewhere than the norm behind it.
     if source is None or call.carriers[0].ndim != source.operation.tensors[1].ndim:
@@ -295,30 +352,30 @@ def _batch_norm(call: _Call) -> Tensor:
     return _by_rule(source, operation.value(), folded, run)
 
 
-def _product_with_constant(call: _Call) -> Tensor:
+def product_with_constant(call: Call) -> Tensor:
     """A matrix product with something that does not depend on the input: a linear layer written out."""
     if not call.single or call.rules.excitation:
-        raise _no_rule(call.operation.name, _of_several(call))
+        raise no_rule(call.operation.name, _of_several(call))
     return _in_proportion(call, call.rules.epsilon)
 
 
-def _average(call: _Call) -> Tensor:
+def _average(call: Call) -> Tensor:
     if not call.single:
-        raise _no_rule(call.operation.name, _of_several(call))
-    return _in_proportion(call, STABILISER)
+        raise no_rule(call.operation.name, _of_several(call))
+    return _in_proportion(call, call.rules.stabiliser)
 
 
-def _in_proportion(call: _Call, stabiliser: float) -> Tensor:
+def _in_proportion(call: Call, stabiliser: float) -> Tensor:
     """A linear function of one tensor: by what each number contributes."""
 
     def pull(relevance: Tensor, a: Tensor) -> tuple[Tensor]:
         part = a.clamp(min=0) if call.rules.excitation else a
-        return (_divided([(1.0, part, [])], call.of, relevance, stabiliser),)
+        return (divided([(1.0, part, [])], call.of, relevance, stabiliser),)
 
     return with_gradient(call.operation.value(), call.carriers, pull, call.carriers)
 
 
-def _sum(call: _Call) -> Tensor:
+def _sum(call: Call) -> Tensor:
     """Of two activations in proportion; with a constant it is a shift."""
     if call.single:
         return call.passed()
@@ -329,7 +386,7 @@ def _sum(call: _Call) -> Tensor:
         parts = [first, value - first]
         if call.rules.excitation:
             parts = [part.clamp(min=0) for part in parts]
-        whole = _stabilised(parts[0] + parts[1], STABILISER)
+        whole = stabilised(parts[0] + parts[1], call.rules.stabiliser)
         ratios = [part / whole for part in parts]
 
     def pull(relevance: Tensor) -> tuple[Tensor, ...]:
@@ -339,32 +396,32 @@ def _sum(call: _Call) -> Tensor:
     return with_gradient(value, (one, two), pull)
 
 
-def _scale(call: _Call) -> Tensor:
+def _scale(call: Call) -> Tensor:
     if call.operation.name == "div":
         call.check_first("divisors")
     if not call.single:
-        raise _no_rule(call.operation.name, _of_several(call))
+        raise no_rule(call.operation.name, _of_several(call))
     return call.passed()
 
 
-def _activation(call: _Call) -> Tensor:
+def _activation(call: Call) -> Tensor:
     call.check_first("parameters")
     x, *rest = call.operation.tensors
     with torch.no_grad():
         at_zero = call.operation.run(x.new_zeros(1, *x.shape[1:]), *rest)
     if bool((at_zero != 0).any()):
-        raise _no_rule(call.operation.name, ", which is not 0 at 0")
+        raise no_rule(call.operation.name, ", which is not 0 at 0")
     return call.passed()
 
 
-def _dropout(call: _Call) -> Tensor:
+def _dropout(call: Call) -> Tensor:
     if call.operation.option("training", 2, call.operation.option("train", 2, True)):
-        raise _no_rule(call.operation.name, " in training mode")
+        raise no_rule(call.operation.name, " in training mode")
     return with_gradient(call.operation.value().clone(), call.carriers, lambda relevance: (relevance,))
 
 
-def _of_several(call: _Call) -> str:
-    return "" if call.single else " of two activations"
+def _of_several(call: Call) -> str:
+    return "" if call.single else _TWO
 
 
 # What only moves, copies, picks or drops numbers: relevance goes the way of the gradient.
@@ -381,12 +438,12 @@ _MOVES = frozenset(
     for form in ("", "_with_indices")
 }
 
-_STEPS: dict[str, Callable[[_Call], Tensor]] = {
+_STEPS: dict[str, Callable[[Call], Tensor]] = {
     **dict.fromkeys(ELEMENTWISE, _activation),
     **{f"conv{kind}{axes}d": _weighted for kind in ("", "_transpose") for axes in (1, 2, 3)},
     **{f"{kind}avg_pool{axes}d": _average for kind in ("", "adaptive_") for axes in (1, 2, 3)},
     **dict.fromkeys(("mean", "sum", "interpolate"), _average),
-    **dict.fromkeys(("matmul", "__matmul__", "mm", "bmm", "einsum"), _product_with_constant),
+    **dict.fromkeys(("matmul", "__matmul__", "mm", "bmm", "einsum"), product_with_constant),
     **dict.fromkeys(("add", "sub", "rsub"), _sum),
     **dict.fromkeys(("mul", "div", "neg"), _scale),
     **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d"), _dropout),

@@ -3,7 +3,7 @@
 Called on images they give labels, (batch, height, width): 0 to n - 1 within each image, where n may differ between images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,19 +11,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from counterpoint.checks import check_images, check_range, shape_text
+from counterpoint.checks import check_images, check_places, check_range, shape_text
 from counterpoint.errors import InputError, MissingPackageError, ShapeError
 
 if TYPE_CHECKING:
     import numpy as np
 
-Images = Float[Tensor, "batch channel height width"]
-Labels = Int[Tensor, "batch height width"]
+Images = Float[Tensor, "batch channel *space"]
+Labels = Int[Tensor, "batch *space"]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """`cells` x `cells` rectangles, as even as they can be; along a side with fewer pixels than cells, one cell a pixel."""
+    """`cells` x `cells` rectangles, as even as they can be; along a side with fewer pixels than cells, one cell a pixel.
+
+    Signals are cut into `cells` pieces, volumes into `cells` along each axis.
+    """
 
     cells: int = 7
     version: ClassVar[int] = 1
@@ -33,10 +36,10 @@ class Grid:
 
     def __call__(self, inputs: Images) -> Labels:
         """The same labels for each image."""
-        check_images("inputs", inputs)
-        height, width = inputs.shape[2:]
-        rows, columns = min(self.cells, height), min(self.cells, width)
-        return _product(torch.arange(height) * rows // height, torch.arange(width) * columns // width, inputs)
+        check_places("inputs", inputs)
+        return _product(
+            [torch.arange(side) * min(self.cells, side) // side for side in inputs.shape[2:]], inputs
+        )
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,8 @@ class Patches:
 
     def __call__(self, inputs: Images) -> Labels:
         """The same labels for each image."""
-        check_images("inputs", inputs)
-        height, width = inputs.shape[2:]
-        return _product(torch.arange(height) // self.size, torch.arange(width) // self.size, inputs)
+        check_places("inputs", inputs)
+        return _product([torch.arange(side) // self.size for side in inputs.shape[2:]], inputs)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def labels_of(regions: Callable[[Tensor], Tensor], inputs: Images) -> Labels:
         InputError: no function, no whole numbers, or numbers of an image that are not 0 to n - 1.
         ShapeError: not (batch, height, width).
     """
-    check_images("inputs", inputs)
+    check_places("inputs", inputs)
     if not callable(regions) or isinstance(regions, type):
         raise InputError(f"regions must be one of cp.methods.Grid(7) and its like, got {regions!r}.")
     labels = regions(inputs)
@@ -163,7 +165,9 @@ def as_picture(image: Float[Tensor, "channel height width"]) -> "np.ndarray":
     return pixels.permute(1, 2, 0).contiguous().numpy()
 
 
-def _product(row: Int[Tensor, " height"], column: Int[Tensor, " width"], inputs: Images) -> Labels:
-    """Labels of rectangles, row by row, from the number of each pixel's row and column of rectangles."""
-    labels = row[:, None] * (int(column[-1]) + 1) + column
-    return labels.to(inputs.device).expand(len(inputs), -1, -1)
+def _product(cells: Sequence[Int[Tensor, " side"]], inputs: Images) -> Labels:
+    """Labels of rectangles, row by row, from the number of each pixel's cell along each axis."""
+    labels = torch.zeros((), dtype=torch.int64)
+    for along in cells:
+        labels = labels[..., None] * (int(along[-1]) + 1) + along
+    return labels.to(inputs.device).expand(len(inputs), *labels.shape)

@@ -25,8 +25,8 @@ _COMPOSITES: dict[str, tuple[Rule, Rule | None]] = {
     "epsilon_gamma_box": ("gamma", "box"),
 }
 
-# Kinds of score whose last step is no sum of the model's outputs.
-_NOT_LINEAR = ("probability", "log_probability", "log_odds")
+NOT_LINEAR = ("probability", "log_probability", "log_odds")
+"""Kinds of score whose last step is no sum of the model's outputs."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class LRP:
 
     Sums of activations and averages divide in proportion, max pooling hands all to the maximum. Activations that are 0 at 0 hand
     relevance through as it is, and so do shifts and scales by constants, normalisation among them. Batch norm is folded into the layer
-    before it, and is a shift and a scale elsewhere. All else is refused.
+    before it, and is a shift and a scale elsewhere. All else is refused; for transformers there is `AttnLRP`.
 
     Parameters:
         composite: "epsilon", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma" or "epsilon_gamma_box".
@@ -80,7 +80,7 @@ class LRP:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, in which each convolution is run again, up to five times."""
-        _check_score(comparison, "LRP", _NOT_LINEAR, "cp.logit or cp.contrast")
+        check_outputs(comparison, "LRP", NOT_LINEAR, "cp.logit or cp.contrast")
         convolution, first = _COMPOSITES[self.composite]
         pixels = comparison.inputs
         if first == "box" and not bool(((pixels >= 0) & (pixels <= 1)).all()):
@@ -95,7 +95,7 @@ class LRP:
             gamma=self.gamma,
         )
         # Every rule is linear in the relevance: it starts at 1, and gets its unit here.
-        relevance = _relevance(comparison, rules)
+        relevance = relevance_of(comparison, rules)
         values = as_column(comparison.score, relevance) * relevance
         return Outcome(
             values=values,
@@ -129,12 +129,13 @@ class ExcitationBackprop:
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, in which each convolution is run again, up to twice."""
-        _check_score(comparison, "ExcitationBackprop", (*_NOT_LINEAR, "contrast"), "cp.logit")
+        check_outputs(comparison, "ExcitationBackprop", (*NOT_LINEAR, "contrast"), "cp.logit")
         rules = Rules(convolution="plus", linear="plus", bias=False, excitation=True)
-        return Outcome(values=_relevance(comparison, rules))
+        return Outcome(values=relevance_of(comparison, rules))
 
 
-def _check_score(comparison: Comparison, who: str, refused: tuple[str, ...], wanted: str) -> None:
+def check_outputs(comparison: Comparison, who: str, refused: tuple[str, ...], wanted: str) -> None:
+    """Raise InputError unless the score is the outputs themselves, or a sum of them where `refused` lets it pass."""
     kind = getattr(comparison.bound, "kind", None)
     if kind in refused:
         raise InputError(
@@ -142,7 +143,7 @@ def _check_score(comparison: Comparison, who: str, refused: tuple[str, ...], wan
         )
 
 
-def _relevance(comparison: Comparison, rules: Rules) -> Float[Tensor, "batch *features"]:
+def relevance_of(comparison: Comparison, rules: Rules) -> Float[Tensor, "batch *features"]:
     """The relevance of each feature, from 1 at the score."""
     comparison = step_by_step(comparison)
     if comparison.cut is not None:

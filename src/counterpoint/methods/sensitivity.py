@@ -191,7 +191,7 @@ class _Found:
 
 def _outcome(
     comparison: Comparison,
-    labels: Int[Tensor, "height width"],
+    labels: Int[Tensor, " *space"],
     masked: Callable[[range, Tensor], Tensor],
     rounds: Sequence[int],
     estimate: Callable[[Tensor], _Found],

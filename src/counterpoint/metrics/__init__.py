@@ -41,6 +41,7 @@ from counterpoint.metrics.single_curves import (
     morf_curve,
     relevance_gain,
 )
+from counterpoint.metrics.token_curves import token_deletion_curve, token_insertion_curve
 
 __all__ = [
     "ActivationDeviation",
@@ -99,6 +100,8 @@ __all__ = [
     "removals",
     "sensitivity_n",
     "sparseness",
+    "token_deletion_curve",
+    "token_insertion_curve",
     "top_k_intersection",
     "trade_off",
 ]

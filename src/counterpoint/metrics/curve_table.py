@@ -27,12 +27,14 @@ class Curve:
     kind: Literal["deletion", "insertion", "lerf"]
     """deletion: most relevant pixels are removed first (MoRF), lower is better. insertion: they come back first, higher is better.
     lerf: least relevant pixels are removed first, higher is better."""
-    baseline: Baseline
-    """What removed pixels become."""
+    baseline: Baseline | None
+    """What removed pixels become; None where whole patches were taken out of the sequence of tokens, and nothing takes their place."""
     fractions: Float[Tensor, " points"]
-    """The share of pixels removed (deletion, lerf) or brought back (insertion) at each point: exact counts over the number of pixels.
+    """The share of pixels removed (deletion, lerf) or brought back (insertion) at each point: exact counts over the number of pixels; of
+    patches where these were taken out.
 
-    From 0 to 1; under a baseline that only fills, without the point at which nothing of the image is left."""
+    From 0 to 1; under a baseline that only fills, or where a model has no score without any patch, without the point at which nothing of
+    the image is left."""
     scores: Float[Tensor, "batch points"]
     """In units of the score."""
     tied: Float[Tensor, " batch"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from counterpoint import progress, spec
 from counterpoint.attribution import Attribution
 from counterpoint.batching import MicroBatch, Tally, in_micro_batches
-from counterpoint.checks import check_batch, check_finite, check_images
+from counterpoint.checks import check_batch, check_finite, check_places
 from counterpoint.errors import InputError, UnknownNameError
 from counterpoint.folding import fold as folded_copy
 from counterpoint.metrics import half_precision
@@ -36,7 +36,7 @@ FOLD_FROM = 256
 
 def curves(
     score: Score | Callable[[Tensor], Tensor],
-    inputs: Float[Tensor, "batch channel height width"],
+    inputs: Float[Tensor, "batch channel *space"],
     saliencies: Mapping[str, Tensor | Attribution],
     baselines: Sequence[Baseline],
     *,
@@ -56,7 +56,7 @@ def curves(
 
     Args:
         score: `cp.logit(...)` and its like, or a callable (rows, ...) -> (rows,).
-        inputs: Images with pixels in [0, 1]; never changed.
+        inputs: Images with pixels in [0, 1], or signals (batch, channel, length), or volumes; never changed.
         saliencies: Name -> map, (batch, height, width), larger is more relevant; or an Attribution, whose heat map is taken.
         baselines: What removed pixels become. Kinds that only fill have no point at which nothing of the image is left.
         steps: Steps from the first point to the last, from 1 to the number of pixels.
@@ -73,7 +73,7 @@ def curves(
     Raises:
         InputError: an argument of the wrong type or out of range, NaN, a baseline with several draws, or areas in bfloat16 that disagree
             with those in float32.
-        ShapeError: inputs that are no images, or a map or a baseline of another size.
+        ShapeError: inputs without channels or places, or a map or a baseline of another size.
         UnknownNameError: an unknown order, kind or precision.
         ModelError: the model does not return what the score reads.
 
@@ -81,7 +81,7 @@ def curves(
     Picard et al. 2025, arXiv:2512.11433 (the baseline decides).
     """
     check_batch("inputs", inputs)
-    check_images("inputs", inputs)
+    check_places("inputs", inputs)
     check_order(order, seed)
     asked = check_kinds(kinds, of="curve")
     if precision not in ("float32", "bfloat16"):
@@ -125,7 +125,7 @@ def curves(
 
 
 def _clean_scores(
-    bound: BoundScore, inputs: Float[Tensor, "batch channel height width"], micro: MicroBatch
+    bound: BoundScore, inputs: Float[Tensor, "batch channel *space"], micro: MicroBatch
 ) -> Float[Tensor, " batch"]:
     """f(x): known to a score that had to look at the inputs, computed here for the others."""
     known: Tensor | None = getattr(bound, "at_inputs", None)

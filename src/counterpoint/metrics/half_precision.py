@@ -51,15 +51,13 @@ def spread_evenly(count: int, most: int) -> list[int]:
     return [i * count // chosen for i in range(chosen)]
 
 
-def control_maps(
-    like: Float[Tensor, "batch height width"], count: int
-) -> dict[str, Float[Tensor, "batch height width"]]:
+def control_maps(like: Float[Tensor, "batch *space"], count: int) -> dict[str, Float[Tensor, "batch *space"]]:
     """Smooth random maps, the same for every image, to fill up the number of maps that are checked."""
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(count, 1, 7, 7, generator=generator)
-    fields = nn.functional.interpolate(
-        noise, size=like.shape[1:], mode="bilinear", align_corners=False, antialias=False
-    )
+    sides = like.shape[1:]
+    noise = torch.randn(count, 1, *[7] * len(sides), generator=generator)
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(sides)]
+    fields = nn.functional.interpolate(noise, size=sides, mode=mode, align_corners=False)
     return {f"control {i}": field.to(like).expand_as(like) for i, field in enumerate(fields[:, 0])}
 
 

@@ -21,13 +21,13 @@ ORDERS: tuple[Order, ...] = ("signed", "absolute")
 class Ordering:
     """The pixels of each map from most to least relevant."""
 
-    rank: Int[Tensor, "maps height width"]
+    rank: Int[Tensor, "maps *space"]
     """0 for the pixel that goes first, pixels - 1 for the last."""
     tied: Float[Tensor, " maps"]
     """The share of pixels whose value another pixel has too: for these the seed decides, not the map."""
 
 
-def ordering(saliency: Float[Tensor, "maps height width"], *, order: Order, seed: int) -> Ordering:
+def ordering(saliency: Float[Tensor, "maps *space"], *, order: Order, seed: int) -> Ordering:
     """Put the pixels of each map in order.
 
     Args:
@@ -79,13 +79,13 @@ def check_order(order: str, seed: int) -> None:
 
 
 def check_saliency(
-    name: str, saliency: Tensor | Attribution, inputs: Float[Tensor, "batch channel height width"]
-) -> Float[Tensor, "batch height width"]:
+    name: str, saliency: Tensor | Attribution, inputs: Float[Tensor, "batch channel *space"]
+) -> Float[Tensor, "batch *space"]:
     """The map as numbers, one for each pixel of the inputs.
 
     Args:
         name: What messages call it.
-        saliency: (batch, height, width); of an Attribution its heat map.
+        saliency: (batch, height, width); of an Attribution its heat map, of signals and volumes its values at the input, channels summed.
         inputs: What it is a map of.
 
     Raises:
@@ -94,7 +94,7 @@ def check_saliency(
         NotFiniteError: NaN or infinity.
     """
     if isinstance(saliency, Attribution):
-        saliency = saliency.heatmap()
+        saliency = _map_of(saliency, inputs)
     if not isinstance(saliency, Tensor) or saliency.is_complex():
         kind = saliency.dtype if isinstance(saliency, Tensor) else type(saliency).__name__
         raise InputError(
@@ -102,7 +102,7 @@ def check_saliency(
         )
     expected = (inputs.shape[0], *inputs.shape[2:])
     if saliency.shape != expected:
-        hint = "; sum its channels, or take their mean." if saliency.ndim == 4 else "."
+        hint = "; sum its channels, or take their mean." if saliency.ndim == inputs.ndim else "."
         raise ShapeError(
             f"{name} must have one number for each pixel of inputs, {shape_text(expected)}, but is {shape_text(saliency)}{hint}"
         )
@@ -114,8 +114,8 @@ def check_saliency(
 
 
 def check_saliencies(
-    saliencies: Mapping[str, Tensor | Attribution], inputs: Float[Tensor, "batch channel height width"]
-) -> dict[str, Float[Tensor, "batch height width"]]:
+    saliencies: Mapping[str, Tensor | Attribution], inputs: Float[Tensor, "batch channel *space"]
+) -> dict[str, Float[Tensor, "batch *space"]]:
     """Every map as numbers, by its name; see `check_saliency` for what is raised.
 
     Raises:
@@ -129,3 +129,15 @@ def check_saliencies(
         if not isinstance(name, str):
             raise InputError(f"saliencies must have text for names, got {name!r}.")
     return {name: check_saliency(f"saliency '{name}'", each, inputs) for name, each in saliencies.items()}
+
+
+def _map_of(attribution: Attribution, inputs: Float[Tensor, "batch channel *space"]) -> Tensor:
+    """One number for each place."""
+    if inputs.ndim == 4:
+        return attribution.heatmap()
+    if attribution.values.shape != inputs.shape:
+        raise ShapeError(
+            f"signals and volumes have maps at the input only: values must be {shape_text(inputs)}, but those of layer "
+            f"'{attribution.layer}' are {shape_text(attribution.values)}."
+        )
+    return attribution.values.to(attribution.result.dtype).sum(1)

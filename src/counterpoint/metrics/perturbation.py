@@ -26,12 +26,12 @@ class Replacement:
     """What removed pixels become, under one baseline."""
 
     baseline: Baseline
-    whole: Float[Tensor, "batch channel height width"] | None
+    whole: Float[Tensor, "batch channel *space"] | None
     """The baseline of all inputs, of kinds that were settled for these; other kinds are asked for a few images at a time."""
 
     @classmethod
     def settled_for(
-        cls, baseline: Baseline, bound: BoundScore, inputs: Float[Tensor, "batch channel height width"]
+        cls, baseline: Baseline, bound: BoundScore, inputs: Float[Tensor, "batch channel *space"]
     ) -> "Replacement":
         """Let the baseline see model and inputs, and try it before the long work.
 
@@ -44,7 +44,7 @@ class Replacement:
         with torch.no_grad():
             if settled.fill_only:
                 removed = torch.zeros_like(inputs[:1, 0], dtype=torch.bool)
-                removed[0, 0, 0] = True
+                removed.view(-1)[0] = True
                 tried, like = settled.fill(inputs[:1], removed), inputs[:1]
             elif settled is baseline:
                 tried, like = settled(inputs[:1]), inputs[:1]
@@ -55,8 +55,8 @@ class Replacement:
         return cls(baseline=settled, whole=whole)
 
     def of(
-        self, inputs: Float[Tensor, "batch channel height width"], images: Int[Tensor, " images"]
-    ) -> Float[Tensor, "images channel height width"] | None:
+        self, inputs: Float[Tensor, "batch channel *space"], images: Int[Tensor, " images"]
+    ) -> Float[Tensor, "images channel *space"] | None:
         """The baselines of these images; None for a kind that only fills."""
         if self.baseline.fill_only:
             return None
@@ -78,10 +78,10 @@ class Perturbation:
     """Everything that settles the points of all curves, and how to score them."""
 
     runner: BoundScore
-    inputs: Float[Tensor, "batch channel height width"]
+    inputs: Float[Tensor, "batch channel *space"]
     clean: Float[Tensor, " batch"]
     """f(x)."""
-    maps: Mapping[str, Float[Tensor, "batch height width"]]
+    maps: Mapping[str, Float[Tensor, "batch *space"]]
     replacements: tuple[Replacement, ...]
     counts: Int[Tensor, " points"]
     """How many pixels are removed (deletion) or brought back (insertion) at each point: from none to all."""
@@ -138,7 +138,7 @@ class Perturbation:
     ) -> tuple[Float[Tensor, "kinds baselines maps images points"], Float[Tensor, "maps images"]]:
         """`run` for some of the images."""
         orders = [ordering(each[images], order=self.order, seed=self.seed) for each in self.maps.values()]
-        rank = torch.stack([each.rank for each in orders])  # (maps, images, height, width)
+        rank = torch.stack([each.rank for each in orders])  # (maps, images, *space)
         fills = [each.of(self.inputs, images) for each in self.replacements]
         rows = torch.cat([self._whole_rows(len(images)), self._inner_rows(len(images))])
         rows = rows.to(self.inputs.device)
@@ -169,15 +169,15 @@ class Perturbation:
         self,
         rows: Int[Tensor, "rows 5"],
         images: Int[Tensor, " images"],
-        rank: Int[Tensor, "maps images height width"],
+        rank: Int[Tensor, "maps images *space"],
         fills: list[Tensor | None],
-    ) -> Float[Tensor, "rows channel height width"]:
+    ) -> Float[Tensor, "rows channel *space"]:
         """The perturbed image of each row."""
         kind, baseline, saliency, image, point = rows.T
-        count = self.counts[point][:, None, None]
         ranks = rank[saliency, image]
+        one_each = (-1, *[1] * (ranks.ndim - 1))
         deletes = torch.tensor([each == "deletion" for each in self.kinds], device=rows.device)
-        removed = (ranks < count) == deletes[kind][:, None, None]
+        removed = (ranks < self.counts[point].view(one_each)) == deletes[kind].view(one_each)
         points = torch.empty(len(rows), *self.inputs.shape[1:], dtype=self.inputs.dtype, device=rows.device)
         for b in baseline.unique().tolist():
             here = baseline == b

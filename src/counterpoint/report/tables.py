@@ -7,8 +7,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from counterpoint.plain_table import plain_table as plain_table
 from counterpoint.report.catalogue import Entry
-from counterpoint.report.wording import command_text, number, percent, telling
+from counterpoint.report.wording import NOTHING_LEARNED, command_text, number, percent, telling
 from counterpoint.spec import Description, unusual
 
 
@@ -108,6 +109,8 @@ def results_remarks(cards: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the signs in the table mean, where they occur."""
     every = [explanation for card in cards for explanation in card["explanations"]]
     remarks = []
+    if any(card["model"].get("random_weights") for card in cards):
+        remarks.append(f"{cards[0]['model']['name']}: {NOTHING_LEARNED}.")
     if any(explanation["converged"] is False for explanation in every):
         remarks.append(
             "! in 'error': the precision asked for was not reached within the budget of gradients."
@@ -150,16 +153,6 @@ def entries_table(entries: Sequence[Entry], title: str) -> Table:
             else []
         )
         table.add_row(entry.name, *middle, text, end_section=True)
-    return table
-
-
-def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table of words; long ones are folded."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for k, column in enumerate(columns):
-        table.add_column(column, overflow="fold", style="bold" if k == 0 else "")
-    for row in rows:
-        table.add_row(*map(Text, row))
     return table
 
 

@@ -13,6 +13,13 @@ UNITS = {
     "log_probability": "log-probability",
     "log_odds": "log-odds",
     "contrast": "logit difference",
+    "label_probability": "probability",
+    "region_mean_logit": "mean logit",
+    "region_sum_logit": "logit × px",  # noqa: RUF001 (a multiplication sign)
+    "region_mean_probability": "mean probability",
+    "region_sum_probability": "probability × px",  # noqa: RUF001
+    "cosine_similarity": "cosine",
+    "dot_similarity": "dot product",
     "callable": "score",
 }
 CLAIMS: dict[Claim, str] = {
@@ -20,6 +27,9 @@ CLAIMS: dict[Claim, str] = {
     "rate": "rates of change, so they have no sum to check",
     "importance": "importances without a unit, so they have no sum to check",
 }
+
+NOTHING_LEARNED = "its weights are random: this explains a network that has learned nothing"
+"""What is said of models with random weights."""
 
 # What the two ends of a map's scale mean: only shares speak for or against a class.
 ENDS: dict[Claim, tuple[str, str]] = {
@@ -47,7 +57,7 @@ def percent(share: float | None) -> str:
         return "–"  # noqa: RUF001
     if 0 < share < 5e-5:
         return "<0.01 %"
-    return f"{number(100 * share, 2) if share < 1 else number(float(round(100 * share)), 6)} %"
+    return f"{number(100 * share, 2) if share < 0.995 else number(float(round(100 * share)), 6)} %"
 
 
 def runs_text(cost: Mapping[str, int]) -> str:

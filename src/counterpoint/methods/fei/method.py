@@ -14,9 +14,9 @@ from counterpoint.activations import CLIP_RULES, ClipRule, Layers
 from counterpoint.baselines.blurred import Blur
 from counterpoint.checks import check_images, check_range
 from counterpoint.comparison import Comparison
+from counterpoint.default_layers import default_map_layer
 from counterpoint.errors import InputError, LayerError
-from counterpoint.layers import default_cam_layer
-from counterpoint.methods.cam import GradCAM, LayerCAM
+from counterpoint.methods.cam import GradCAM, LayerCAM, check_places
 from counterpoint.methods.coalitions import on_channels
 from counterpoint.methods.fei.masks import VARIANTS, Variant
 from counterpoint.methods.fei.pathway import Clipping
@@ -256,10 +256,11 @@ def _cheap_map(
             raise LayerError(
                 f"start '{name}' needs a score that knows its module, such as cp.logit(module, ...); got a callable."
             )
-        layer = default_cam_layer(comparison.bound.module, comparison.inputs[:1])
-        maps = method(comparison.at(layer)).values.sum(1, keepdim=True)
-        size = comparison.inputs.shape[2:]
-        return interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+        layer = default_map_layer(comparison.bound.module, comparison.inputs[:1])
+        there = comparison.at(layer)
+        size = (comparison.inputs.shape[2], comparison.inputs.shape[3])
+        (maps,) = check_places(there).maps(method(there).values)
+        return interpolate(maps.sum(1, keepdim=True), size=size, mode="bilinear", align_corners=False)[:, 0]
     except LayerError:
         if required:
             raise

@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from counterpoint.comparison import Comparison
+from counterpoint.default_layers import default_map_layer
 from counterpoint.errors import InputError
-from counterpoint.layers import default_cam_layer
 from counterpoint.methods.arithmetic import exact
 from counterpoint.protocols import Method, ModuleScore
 
@@ -34,7 +34,7 @@ def start_map(
             raise InputError(
                 f"start {type(method).__name__} explains a layer, and needs a score that knows its module, such as cp.logit(module, ...)."
             )
-        layer = default_cam_layer(comparison.bound.module, comparison.inputs[:1])
+        layer = default_map_layer(comparison.bound.module, comparison.inputs[:1])
     there = comparison if layer is None else comparison.at(layer)
     found = there.explain(method)
     comparison.tally.gradients += found.gradient_evaluations
