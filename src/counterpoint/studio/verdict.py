@@ -1,0 +1,202 @@
+"""How far a map can be trusted: words with their reasons, from the numbers alone."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from counterpoint.studio.questions import Verdict
+
+Standing = Literal["good", "doubtful", "bad", "unknown"]
+
+# Thresholds are ours: conventions to decide by, not laws.
+ERROR_GOOD, ERROR_BAD = 0.05, 0.20
+"""Relative error: up to the first the map explains its target, above the second it does not."""
+GAIN_MARGIN = 0.05
+"""A map beats chance where its insertion area minus its deletion area exceeds a random map's by this share of |f(x) - f(x')|."""
+PATHWAY_GOOD, PATHWAY_BAD = 1.1, 1.5
+"""Excess activation over that of random masks of the same areas."""
+SANITY_GOOD, SANITY_BAD = 0.3, 0.6
+"""Rank correlation with the map of a model whose weights are all random: of the values or of their sizes, whichever is larger."""
+FAR = 0.5
+"""A curve says little where more than this share of its images is further out than 95 % of real photographs."""
+
+_WORDS: dict[Standing, str] = {
+    "good": "This map can be trusted, as far as these checks go.",
+    "doubtful": "Trust this map with care: not every check speaks for it.",
+    "bad": "Do not rely on this map: it fails a check.",
+    "unknown": "Too little is known to trust this map or not.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """What one check says."""
+
+    check: Literal["error", "curves", "pathway", "weights", "distribution"]
+    standing: Standing
+    words: str
+    value: float | None = None
+    """The number that decided."""
+
+
+def verdict(
+    question: Verdict, parts: Mapping[str, dict[str, Any] | None], missing: Mapping[str, str]
+) -> dict[str, Any]:
+    """The answer to a Verdict.
+
+    Args:
+        question: What is judged.
+        parts: The answers "cell", "curves", "deviation" and "sanity"; None for one that there is not.
+        missing: Why there is not, by the same names.
+
+    Returns:
+        {"kind", "standing", "words", "reasons": [{"check", "standing", "words", "value"}], "thresholds"}. Bad beats doubtful beats good;
+        good needs two checks that say so.
+    """
+    cell, curves, deviation, sanity = (parts.get(name) for name in ("cell", "curves", "deviation", "sanity"))
+    reasons = [_of_error(cell) if cell else _unknown("error", missing.get("cell"))]
+    reasons += _of_curves(curves) if curves else [_unknown("curves", missing.get("curves"))]
+    reasons.append(_of_pathway(deviation) if deviation else _unknown("pathway", missing.get("deviation")))
+    reasons.append(_of_weights(sanity) if sanity else _unknown("weights", missing.get("sanity")))
+    standing = overall(reason.standing for reason in reasons)
+    return {
+        "kind": "verdict",
+        "question": question.model_dump(mode="json"),
+        "standing": standing,
+        "words": _WORDS[standing],
+        "reasons": [asdict(reason) for reason in reasons],
+        "thresholds": {
+            "relative_error": [ERROR_GOOD, ERROR_BAD],
+            "gain_margin": GAIN_MARGIN,
+            "pathway": [PATHWAY_GOOD, PATHWAY_BAD],
+            "weights": [SANITY_GOOD, SANITY_BAD],
+            "far": FAR,
+        },
+    }
+
+
+def overall(standings: Iterable[Standing]) -> Standing:
+    """Bad beats doubtful beats good; good needs two checks that say so."""
+    every = list(standings)
+    if "bad" in every:
+        return "bad"
+    if "doubtful" in every:
+        return "doubtful"
+    return "good" if every.count("good") >= 2 else "unknown"
+
+
+def _unknown(check: Any, reason: str | None) -> Reason:
+    return Reason(check=check, standing="unknown", words=f"Not known: {reason or 'it was not asked'}")
+
+
+def _of_error(cell: Mapping[str, Any]) -> Reason:
+    error = cell.get("relative_error")
+    if cell.get("claim") != "shares":
+        words = "Its values are no shares of the score, so there is no sum to check."
+        return Reason(check="error", standing="unknown", words=words)
+    if cell.get("error_is_forced"):
+        words = "The method sets its sum to the target by itself, so a small error proves nothing."
+        return Reason(check="error", standing="unknown", words=words)
+    if error is None:
+        reason = cell.get("undefined") or "the target is too small"
+        return Reason(check="error", standing="unknown", words=f"The error cannot be judged: {reason}.")
+    standing = _between(error, ERROR_GOOD, ERROR_BAD)
+    means: dict[Standing, str] = {
+        "good": "the map accounts for nearly all of what it had to explain",
+        "doubtful": "a part of what it had to explain is not accounted for",
+        "bad": "much of what it had to explain is not accounted for",
+    }
+    words = f"Its error is {_percent(error)} of the target: {means[standing]}."
+    return Reason(check="error", standing=standing, words=words, value=error)
+
+
+def _of_curves(curves: Mapping[str, Any]) -> list[Reason]:
+    names: list[str] = curves["baselines"]
+    found = {(line["kind"], line["cell"], line["baseline"]): line for line in curves["curves"]}
+    margins = [_margin(found, b) for b in range(len(names))]
+    known = [(name, margin) for name, margin in zip(names, margins, strict=True) if margin is not None]
+    if not known:
+        return [_unknown("curves", "the score does not change between the photograph and these baselines.")]
+    beats = [name for name, margin in known if margin > GAIN_MARGIN]
+    share = len(beats) / len(known)
+    standing: Standing = "good" if share == 1 else "bad" if share == 0 else "doubtful"
+    rest = [name for name, _ in known if name not in beats]
+    words = {
+        "good": f"Its insertion and deletion curves beat those of a random map under every baseline ({', '.join(beats)}).",
+        "doubtful": f"Its curves beat those of a random map under {', '.join(beats)}, but not under {', '.join(rest)}: "
+        "the baseline decides.",
+        "bad": f"Its curves are no better than those of a random map under any baseline ({', '.join(rest)}).",
+    }[standing]
+    reasons = [Reason(check="curves", standing=standing, words=words, value=share)]
+    far = [name for b, name in enumerate(names) if _is_far(found, b)]
+    if far:
+        words = (
+            f"Under {', '.join(far)} most images on the way are further from real photographs than 95 % of these are: "
+            "what the model says of them says little of the map."
+        )
+        reasons.append(Reason(check="distribution", standing="doubtful", words=words))
+    return reasons
+
+
+def _margin(found: Mapping[tuple[str, int, int], Mapping[str, Any]], b: int) -> float | None:
+    """How much the map's gain exceeds that of the control, as a share of how far the score falls; None where that is nothing."""
+    if ("deletion", 1, b) not in found:
+        return None
+    line = found["deletion", 0, b]
+    first, last = line["scores"][0], line["scores"][-1]
+    if first is None or last is None or math.isclose(first, last, rel_tol=1e-3, abs_tol=1e-9):
+        return None
+    gains = [found["insertion", cell, b]["area"] - found["deletion", cell, b]["area"] for cell in (0, 1)]
+    # Where the baseline scores higher than the photograph, a good map makes the score rise.
+    return float((gains[0] - gains[1]) / (first - last))
+
+
+def _is_far(found: Mapping[tuple[str, int, int], Mapping[str, Any]], b: int) -> bool:
+    beyond: list[bool] = []
+    for kind in ("deletion", "insertion"):
+        far = found[kind, 0, b].get("out_of_distribution") or {}
+        beyond += far.get("beyond_limit") or []
+    return bool(beyond) and sum(beyond) > FAR * len(beyond)
+
+
+def _of_pathway(deviation: Mapping[str, Any]) -> Reason:
+    kinds = deviation["kinds"].values()
+    floors = [kind["mean_floor"] for kind in kinds]
+    means = [kind["mean"] for kind in kinds]
+    if not floors or any(number is None for number in [*floors, *means]) or sum(floors) <= 0:
+        return _unknown("pathway", "random masks move no activation, so there is nothing to compare with.")
+    ratio = sum(means) / sum(floors)
+    standing = _between(ratio, PATHWAY_GOOD, PATHWAY_BAD)
+    means_words: dict[Standing, str] = {
+        "good": "the network reads its most relevant pixels with the units that it uses on the photograph",
+        "doubtful": "its most relevant pixels wake units that the photograph does not",
+        "bad": "its most relevant pixels work through other units than the photograph does",
+    }
+    words = f"Excess activation is {ratio:.2g} times that of random masks of the same size: {means_words[standing]}."
+    return Reason(check="pathway", standing=standing, words=words, value=ratio)
+
+
+def _of_weights(sanity: Mapping[str, Any]) -> Reason:
+    last = sanity["steps"][-1] if sanity["steps"] else {}
+    numbers = [last.get("spearman"), last.get("absolute_spearman")]
+    known = [abs(number) for number in numbers if number is not None]
+    if not known:
+        return _unknown("weights", "the map of the random model is constant.")
+    alike = max(known)
+    standing = _between(alike, SANITY_GOOD, SANITY_BAD)
+    means: dict[Standing, str] = {
+        "good": "it shows what the model has learned",
+        "doubtful": "a part of it comes from the photograph or the architecture, not from what was learned",
+        "bad": "it hardly depends on what the model has learned",
+    }
+    words = f"With all weights random its rank correlation with itself is {alike:.2f}: {means[standing]}."
+    return Reason(check="weights", standing=standing, words=words, value=alike)
+
+
+def _between(number: float, good: float, bad: float) -> Standing:
+    return "good" if number <= good else "doubtful" if number <= bad else "bad"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
