@@ -31,12 +31,13 @@ from kept import confident, held_out, paired, record, table, tensors
 
 BASELINE = cp.baselines.Blur(sigma=10)
 SETTING = cp.methods.FEI(quantiles=4, steps=36, grids=(7, 14, 28), every=12, learning_rate=0.3, rule="none")
+FINE = replace(SETTING, grids=(14, 28, 56))
 PROBABILITY, LOG = "probability", "log-probability"
 SETTINGS: dict[str, tuple[str, cp.methods.FEI]] = {
     "none": (PROBABILITY, SETTING),
     "none, 7 cells": (PROBABILITY, replace(SETTING, grids=(7,))),
     "none, 14 cells": (PROBABILITY, replace(SETTING, grids=(7, 14))),
-    "none, 56 cells": (PROBABILITY, replace(SETTING, grids=(14, 28, 56))),
+    "none, 56 cells": (PROBABILITY, FINE),
     "fgvis": (PROBABILITY, replace(SETTING, rule="fgvis")),
     "fgvis, last 6": (PROBABILITY, replace(SETTING, rule="fgvis", clipped=6)),
     "directional": (PROBABILITY, replace(SETTING, rule="directional")),
@@ -46,6 +47,10 @@ SETTINGS: dict[str, tuple[str, cp.methods.FEI]] = {
     "fgvis, log": (LOG, replace(SETTING, rule="fgvis")),
     "directional, log": (LOG, replace(SETTING, rule="directional")),
     "directional, penalty 4": (PROBABILITY, replace(SETTING, rule="directional", penalty=4)),
+    "fgvis, last 6, 56 cells": (PROBABILITY, replace(FINE, rule="fgvis", clipped=6)),
+    "directional, 56 cells": (PROBABILITY, replace(FINE, rule="directional")),
+    "penalty 4, 56 cells": (PROBABILITY, replace(FINE, penalty=4)),
+    "penalty 16, 56 cells": (PROBABILITY, replace(FINE, penalty=16)),
 }
 UNCLIPPED = tuple(name for name in SETTINGS if name.startswith("none"))
 ABSENT = ("none", "fgvis", "directional", "none, log", "fgvis, log", "directional, log")

@@ -180,7 +180,7 @@ def grad_cams(classifier: Classifier, images: Tensor) -> Float[Tensor, "images h
     layer = default_map_layer(classifier.module, images[:1])
     found = []
     for part in torch.split(images, _MAPS_AT_ONCE):
-        comparison = compare(logit(classifier), part, baseline=Black(), layer=layer)
+        comparison = compare(logit(classifier), part, baseline=Black(), layer=layer, fold=True)
         found.append(comparison.explain(GradCAM()).heatmap().detach())
         progress.advance(len(found) * _MAPS_AT_ONCE, len(images), "maps")
     return torch.cat(found)
