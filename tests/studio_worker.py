@@ -9,6 +9,7 @@ from pathlib import Path
 
 from counterpoint.studio.catalogue import Catalogue, Choice, Model
 from counterpoint.studio.jobs import Progress
+from counterpoint.studio.questions import Cell
 from counterpoint.studio.settings import Settings
 from counterpoint.studio.studio import Studio, write_answer
 
@@ -276,7 +277,14 @@ def _sanity(question, folder: Path) -> dict:
     return {"layers": 20, "steps": steps}
 
 
+def _results(question, folder: Path) -> dict:
+    saved = Cell(photo="sample-chelsea", model="made_up", baseline="blur", method="integrated_gradients")
+    answer = _cell(saved, folder)
+    return {"what": "attribution", "name": "saved.safetensors", **answer, "sentence": "96 % is explained."}
+
+
 _ANSWERS = {
+    "results": _results,
     "top": _top,
     "preview": _preview,
     "layers": _layers,

@@ -129,6 +129,8 @@ def _layout(
         return ChannelsLast() if last else _no_proportions(z, image_size)
     if _sums_to_one(z):
         return NoLayout(f"whose features {shape} are weights of attention")
+    if z.shape[1] == z.shape[2] == 1:  # a single place has any proportions, and says nothing
+        return Maps()
     if not (first or last):
         return _no_proportions(z, image_size)
     return Maps() if first else ChannelsLast()

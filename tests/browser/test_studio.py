@@ -292,14 +292,14 @@ def test_a_photograph_of_ones_own_is_taken_in_and_chosen(visit):
         "#upload", {"name": "my <cat>.png", "mimeType": "image/png", "buffer": stream.getvalue()}
     )
     page.wait_for_selector("[name=photo][value^=upload-]:checked", state="attached")
-    page.wait_for_function("document.querySelector('#photos img').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('#photos img').naturalWidth > 0")
 
 
 def test_a_file_that_is_no_photograph_is_refused_in_words(browser, served):
     visit = Visit(browser, served)
     visit.page.wait_for_selector("#controls > fieldset:enabled")
     visit.page.set_input_files("#upload", {"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
-    visit.page.wait_for_function("document.querySelector('#upload-note').textContent.length > 20")
+    visit.page.wait_for_function("() => document.querySelector('#upload-note').textContent.length > 20")
     assert not visit.page.locator("#upload-note").is_hidden()
     visit.close(quiet=False)  # the browser itself notes the status 415
 
@@ -354,7 +354,7 @@ def test_maps_share_a_scale_by_row_all_together_or_not_at_all(visit):
     page = visit(COMPARED).page
     wait_for_maps(page, 6)
     scales = lambda: page.locator(".cell [data-own-scale]").all_inner_texts()  # noqa: E731
-    page.wait_for_function("document.querySelector('.cell [data-own-scale]').textContent")
+    page.wait_for_function("() => document.querySelector('.cell [data-own-scale]').textContent")
     by_row = scales()
     assert by_row[0] == by_row[1]
     assert by_row[2] == by_row[3]
@@ -436,6 +436,21 @@ def test_numbers_can_be_read_on_every_cell_of_a_heat_table(visit, scheme):
         }"""
     )
     assert worst >= 4.5
+
+
+# ---- results
+
+
+def test_a_saved_attribution_is_drawn_with_its_numbers(browser, tmp_path):
+    saved = tmp_path / "saved.safetensors"
+    saved.write_bytes(b"read by the worker")
+    served = Served(results=saved)
+    visit = Visit(browser, served, "/results")
+    wait_for_maps(visit.page, 1)
+    assert "96 % is explained." in visit.page.inner_text(".lead")
+    assert "4.0 %" in visit.page.inner_text(".facts") or "4 %" in visit.page.inner_text(".facts")
+    visit.close()
+    served.close()
 
 
 # ---- all pages

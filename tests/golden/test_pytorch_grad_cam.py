@@ -147,7 +147,8 @@ def test_maps_of_torchvisions_transformers_are_equal(name, method):
     images = random_images(8, channels=3, size=48)
     layer = "encoder.layers.encoder_layer_10"
     theirs, _ = their_maps(name, vit, layer, images, patches(1, 3, 3))
-    assert_equal_within(our_heat(method, vit, layer, images), theirs, 1e-10)
+    # Even more so here: values of 1e-8 are left of parts that are of the size of 1, to 6e-9 of the largest.
+    assert_equal_within(our_heat(method, vit, layer, images), theirs, 1e-7)
     swin, images = torchvision_net("swin_t", num_classes=5).double(), random_images(8, channels=3, size=64)
     theirs, _ = their_maps(name, swin, "features.5.2", images, channels_first)
     assert_equal_within(our_heat(method, swin, "features.5.2", images), theirs, 1e-12)

@@ -110,7 +110,7 @@ class ExplainPart(_Part):
     layers: Annotated[tuple[str, ...], AfterValidator(_different)] = Field(default=(), strict=False)
     """Where; "input" for the pixels. Empty: methods for layers at the model's last layer with maps, all others at the input."""
     bypass: Literal["refuse", "intervene"] = "refuse"
-    score: Literal["logit", "probability", "log_probability", "log_odds"] = "logit"
+    score: Literal["logit", "probability", "log_probability", "log_odds", "label_probability"] = "logit"
     target: str | int = "top1"
     """"top1", "label" (what the data set says), a label or an index."""
     seeds: Annotated[tuple[int, ...], AfterValidator(_different)] = Field(

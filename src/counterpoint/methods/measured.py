@@ -82,9 +82,14 @@ class Judge:
         )
 
     def by_probability(self) -> "Judge":
-        """The same, a class score read as a probability, for one forward of each image; itself for any other score."""
+        """The same, a class score read as a probability, for one forward of each image; itself for any other score.
+
+        Where there is a single class, whose probability is always 1, the score is left as it is.
+        """
         known = ("probability", "label_probability")
         if not isinstance(self.runner, BoundClassScore) or self.runner.kind in known:
+            return self
+        if not bool(self.runner.spread.any()):
             return self
         runner = replace(self.runner, kind="probability", against=None)
         evaluation = replace(self.comparison.evaluation, runner=runner)

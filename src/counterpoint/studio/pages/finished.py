@@ -42,6 +42,8 @@ class Place:
     part: str
     given: Given
     """The fields that came with the request: of controls, what is chosen in them."""
+    follows: bool = False
+    """Whether the request asks how far the work is: then only that is replaced while it goes on."""
 
 
 def shown(pages: Pages, question: Question, key: str, answer: dict[str, Any], place: Place) -> HTMLResponse:
@@ -96,8 +98,18 @@ def _waiting(
     *,
     status: int = 200,
 ) -> HTMLResponse:
+    unfinished = not job.is_finished
+    template = "progress.html" if place.follows and unfinished else "waiting.html"
+    headers = {} if unfinished else {"HX-Retarget": f"#wait-{place.part}", "HX-Reswap": "outerHTML"}
     return pages.part(
-        "waiting.html", status=status, job=job, part=place.part, words=words, share=share, carried=carried
+        template,
+        status=status,
+        headers=headers,
+        job=job,
+        part=place.part,
+        words=words,
+        share=share,
+        carried=carried,
     )
 
 

@@ -38,7 +38,10 @@ def routes(pages: Pages) -> list[Route]:
 
     def follow(request: Request) -> Response:
         return _answered(
-            pages, request.query_params, lambda question: pages.studio.job(pages.studio.key(question))
+            pages,
+            request.query_params,
+            lambda question: pages.studio.job(pages.studio.key(question)),
+            follows=True,
         )
 
     def status(request: Request) -> Response:
@@ -71,12 +74,12 @@ def routes(pages: Pages) -> list[Route]:
     ]
 
 
-def _answered(pages: Pages, given: Any, act: Any) -> Response:
+def _answered(pages: Pages, given: Any, act: Any, *, follows: bool = False) -> Response:
     """The fragment that follows from asking, following or cancelling a question."""
     kind, part = str(given.get("as", "")), str(given.get("part", ""))
     if kind not in finished.KINDS or not _PART.fullmatch(part):
         raise Refused(422, "there is no such part of a page.")
-    place = finished.Place(kind=kind, part=part, given=given)
+    place = finished.Place(kind=kind, part=part, given=given, follows=follows)
     try:
         question = _question(pages, given)
     except Refused as refused:

@@ -110,7 +110,7 @@
       const { map, photo, height, width } = this.canvas.dataset;
       this.height = Number(height);
       this.width = Number(width);
-      const [values, picture] = await Promise.all([numbersAt(map), pictureAt(photo)]);
+      const [values, picture] = await Promise.all([numbersAt(map), photo ? pictureAt(photo) : null]);
       if (!maps.has(this.canvas) || map !== this.canvas.dataset.map) return;
       this.values = values;
       this.softened = null;
@@ -118,7 +118,9 @@
       place.width = this.width;
       place.height = this.height;
       const context = place.getContext("2d", { willReadFrequently: true });
-      context.drawImage(picture, 0, 0, this.width, this.height);
+      context.fillStyle = "#fff"; // a saved attribution comes without its photograph
+      context.fillRect(0, 0, this.width, this.height);
+      if (picture) context.drawImage(picture, 0, 0, this.width, this.height);
       this.photograph = context.getImageData(0, 0, this.width, this.height).data;
     }
     get shown() { // what is drawn: the values, or, of pixel maps, the values smoothed
@@ -133,7 +135,7 @@
     }
     draw(limit) {
       this.limit = limit;
-      const shown = this.shown, context = this.canvas.getContext("2d");
+      const shown = this.shown, context = this.canvas.getContext("2d", { willReadFrequently: true });
       const picture = context.createImageData(this.width, this.height), pixels = picture.data, photograph = this.photograph;
       const cover = view.opacity / 100;
       for (let k = 0; k < shown.length; k++) {

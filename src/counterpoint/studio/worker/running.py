@@ -48,12 +48,12 @@ def run(beginning: Beginning, connection: Connection, cancelled: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent(beginning.folder)
     warnings.simplefilter("ignore")
-    workshop = Workshop(beginning)
-    connection.send(Ready(catalogue_of(workshop)))
-    # What is there now stays: it need not be looked through each time.
-    gc.collect()
-    gc.freeze()
     try:
+        workshop = Workshop(beginning)
+        connection.send(Ready(catalogue_of(workshop)))
+        # What is there now stays: it need not be looked through each time.
+        gc.collect()
+        gc.freeze()
         while True:
             connection.send(_worked(workshop, connection.recv(), connection, cancelled))
             # Figures and graphs hold themselves in circles: without this the memory grows for a while.
