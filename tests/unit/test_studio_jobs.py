@@ -89,6 +89,17 @@ def test_one_job_runs_at_a_time_and_the_others_know_their_place(answers):
     assert [state(jobs, key) for key in keys] == ["done", "running", "queued"]
 
 
+def test_brief_questions_pass_long_ones_but_not_each_other_nor_what_runs(answers):
+    jobs = jobs_with(answers)
+    brief = [Preview(photo="sample-chelsea", model="tiny", baseline=each) for each in ("black", "white")]
+    long = [cell("gradient"), cell("grad_cam"), cell("taylor")]
+    keys = [jobs.ask(question).key for question in (*long, *brief)]
+    assert [jobs.job(key).place for key in keys] == [0, 3, 4, 1, 2]
+    for _ in keys:
+        finish(jobs)
+    assert [task.question for task in jobs.doing.begun] == [long[0], *brief, *long[1:]]
+
+
 def test_nothing_begins_before_the_worker_is_ready(answers):
     jobs = jobs_with(answers, ready=False)
     key = jobs.ask(cell()).key

@@ -853,3 +853,29 @@ def test_a_network_in_training_mode_is_left_in_it_with_its_statistics():
     assert net.training
     assert torch.equal(net[1].running_mean, mean)
     assert torch.equal(torch.random.get_rng_state(), random)
+
+
+class _ChannelsLast(nn.Module):
+    """Three channels that become five, moved to the end and normalised there, as in Swin."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Conv2d(3, 5, 2, stride=2)
+        self.turned = _Turned()
+        self.norm = nn.LayerNorm(5)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, images):
+        return self.head(self.norm(self.turned(self.embed(images))).mean((1, 2)))
+
+
+class _Turned(nn.Module):
+    def forward(self, maps):
+        return maps.permute(0, 2, 3, 1)
+
+
+def test_a_channel_of_features_with_the_channels_last_is_their_last_axis():
+    module = _ChannelsLast().eval()
+    views = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    first, last = (vis.objectives.channel(module, layer, 4)(views) for layer in ("embed", "turned"))
+    torch.testing.assert_close(first, last)

@@ -145,7 +145,7 @@ class Jobs:
             for entry in new.values():
                 self._entries.pop(entry.key, None)
                 self._entries[entry.key] = entry
-                self._queue.append(entry)
+                self._queue.insert(self._place_of(entry), entry)
             self._entries[key].asked = True
             self._next()
             return self._snapshot(self._entries[key])
@@ -243,6 +243,12 @@ class Jobs:
             needs = tuple(self._collect(need, new, asked=False) for need in question.needs())
             new[key] = _Entry(key=key, question=question, needs=needs, photos=photos, asked=asked)
         return key
+
+    def _place_of(self, entry: _Entry) -> int:
+        """The end of the queue; of brief questions, the end of the brief ones at its head."""
+        if not entry.question.brief:
+            return len(self._queue)
+        return next((k for k, each in enumerate(self._queue) if not each.question.brief), len(self._queue))
 
     def _next(self) -> None:
         """Begin the first job that can begin."""

@@ -5,7 +5,7 @@ file. Torch is not needed to ask.
 """
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -25,13 +25,16 @@ ModelName = Annotated[str, Field(min_length=1, max_length=200)]
 # The text form of the command line: a name, then parameters, also in call form. No slash, no quote, no space but after commas.
 BaselineText = Annotated[str, Field(min_length=1, max_length=400)]
 MethodText = Annotated[str, Field(max_length=200, pattern=r"^[a-z][a-z0-9_]*(:[A-Za-z0-9_=.,()+ -]+)?$")]
-LayerName = Annotated[str, Field(max_length=200, pattern=r"^[\w.-]*$")]
+LayerName = Annotated[str, Field(max_length=200, pattern=r"^[\w.+-]*$")]
 Score = Literal["logit", "probability", "log_probability", "log_odds"]
 Target = Literal["top1"] | Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class _Question(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    brief: ClassVar[bool] = False
+    """Whether it is answered at once: a page is not to wait for it behind what takes long."""
 
     def needs(self) -> "tuple[Question, ...]":
         """The questions whose answers this one is worked out from."""
@@ -41,6 +44,7 @@ class _Question(BaseModel):
 class Top(_Question):
     """Which classes the model sees: the five most probable."""
 
+    brief: ClassVar[bool] = True
     kind: Literal["top"] = "top"
     photo: PhotoId
     model: ModelName
@@ -49,6 +53,7 @@ class Top(_Question):
 class Preview(_Question):
     """What a photograph is compared with: x and x'."""
 
+    brief: ClassVar[bool] = True
     kind: Literal["preview"] = "preview"
     photo: PhotoId
     model: ModelName
@@ -58,6 +63,7 @@ class Preview(_Question):
 class Layers(_Question):
     """The layers of a model, and where it can be cut."""
 
+    brief: ClassVar[bool] = True
     kind: Literal["layers"] = "layers"
     model: ModelName
 

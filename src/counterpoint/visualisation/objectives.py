@@ -19,6 +19,8 @@ from counterpoint.checks import check_finite, shape_text
 from counterpoint.classifier import Classifier
 from counterpoint.errors import InputError, LayerError, ShapeError
 from counterpoint.layers import penultimate_layer, token_grid
+from counterpoint.layout_finding import find_layout
+from counterpoint.layouts import ChannelsLast
 from counterpoint.scores import BoundClassScore, ClassScore, Kind
 from counterpoint.state import left_as_found, modes
 
@@ -41,6 +43,7 @@ class LayerObjective:
         """What it is, in words."""
         self._read = read
         self._checked = False
+        self._channels_last = False
         if layer != PENULTIMATE:
             layers.find_layer(self.module, layer)
 
@@ -58,7 +61,7 @@ class LayerObjective:
         return self._read(self.features(views), views)
 
     def features(self, views: Views) -> Float[Tensor, "rows *features"]:
-        """What the layer returns for the views.
+        """What the layer returns for the views, maps with their channels first.
 
         Raises:
             LayerError: see above.
@@ -78,7 +81,7 @@ class LayerObjective:
             with suppress(_Reached):
                 _run(self.module, views)
         features: Tensor = found[0]
-        return features
+        return features.movedim(-1, 1) if self._channels_last else features
 
     def _check(self, view: Tensor) -> None:
         """Settle the layer, and make sure that it has one output: one whole run, of one view."""
@@ -105,6 +108,8 @@ class LayerObjective:
             raise LayerError(
                 f"layer '{self.layer}' returns {shape_text(output)} for one view, which has no row for it."
             )
+        if output.ndim == 4:
+            self._channels_last = isinstance(find_layout(self.module, self.layer, view), ChannelsLast)
         self._checked = True
 
 
