@@ -17,9 +17,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from architectures import ARCHITECTURES, Cell, Row, tried
 from counterpoint.methods import METHODS
 from kept import record, table
+from library_networks import ARCHITECTURES, Cell, Row, tried
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from architectures import ARCHITECTURES, tried
+from library_networks import ARCHITECTURES, tried
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("timm")

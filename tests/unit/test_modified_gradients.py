@@ -1,6 +1,7 @@
 """Closed forms of guided backpropagation, DeepLIFT, relevance propagation and excitation backpropagation, in float64; what each refuses."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -487,7 +488,8 @@ def test_an_operation_without_a_rule_is_refused_by_its_name(message, method):
     net = Small(REFUSED[message]).train("batch_norm" in message)
     if "div" in message:
         net.between = Lambda(lambda x: x.abs() / (1 + x.abs()))
-    with pytest.raises(ModelError, match=f"no rule for {message}"):
+    warned = pytest.warns(UserWarning, match="in training mode") if net.training else nullcontext()
+    with warned, pytest.raises(ModelError, match=f"no rule for {message}"):
         explain(method, cp.logit(net, 0), random_images(0))
 
 
@@ -520,11 +522,10 @@ def test_a_scripted_part_is_refused_and_a_compiled_model_is_explained_uncompiled
     calls = []
     compiled = torch.compile(net, backend=lambda graph, inputs: calls.append(graph) or graph)
     expected = explain(method, cp.logit(net, 0), images)
-    comparison = cp.compare(cp.logit(compiled, 0), images, baseline=BLACK)
-    compilations = len(calls)
-    assert compilations > 0
-    torch.testing.assert_close(comparison.explain(method).values, expected.values)
-    assert len(calls) == compilations
+    with pytest.warns(UserWarning, match="runs it uncompiled"):
+        score = cp.logit(compiled, 0)
+    torch.testing.assert_close(explain(method, score, images).values, expected.values)
+    assert not calls
 
 
 def test_weights_that_are_computed_are_no_activations():
