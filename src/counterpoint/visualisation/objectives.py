@@ -19,7 +19,7 @@ from counterpoint.checks import check_finite, shape_text
 from counterpoint.classifier import Classifier
 from counterpoint.errors import InputError, LayerError, ShapeError
 from counterpoint.layers import penultimate_layer, token_grid
-from counterpoint.layout_finding import find_layout
+from counterpoint.layout_finding import channels_of, find_layout
 from counterpoint.layouts import ChannelsLast
 from counterpoint.scores import BoundClassScore, ClassScore, Kind
 from counterpoint.state import left_as_found, modes
@@ -109,7 +109,10 @@ class LayerObjective:
                 f"layer '{self.layer}' returns {shape_text(output)} for one view, which has no row for it."
             )
         if output.ndim == 4:
-            self._channels_last = isinstance(find_layout(self.module, self.layer, view), ChannelsLast)
+            said = channels_of(layers.find_layer(self.module, self.layer), output.shape)
+            self._channels_last = said != "first" and isinstance(
+                find_layout(self.module, self.layer, view), ChannelsLast
+            )
         self._checked = True
 
 
