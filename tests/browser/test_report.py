@@ -1,7 +1,5 @@
 """The benchmark's page in a real browser: sorting, filtering, curves, the gallery by keyboard, and that it keeps to itself."""
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -10,22 +8,6 @@ from bench_folders import MadeUp, write_folder
 from counterpoint.report.page import write_report
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-    None,
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    if CHROMIUM is None and not os.environ.get("CI"):
-        pytest.skip("no Chromium was found")
-    sync = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    with sync.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

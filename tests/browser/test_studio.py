@@ -1,9 +1,7 @@
 """The studio in a real browser: its three journeys, by mouse and by keyboard, quietly, at any width, with a made-up worker."""
 
 import io
-import os
 import re
-import shutil
 import socket
 import threading
 import time
@@ -23,10 +21,6 @@ from studio_worker import SIDE, made_up_studio, values_of
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-    None,
-)
 EXPLAINED = "/explain?photo=sample-coffee&model=made_up&baseline=black&method=integrated_gradients"
 COMPARED = (
     "/compare?photo=sample-coffee&model=made_up&baseline=black&baseline=blur"
@@ -34,17 +28,6 @@ COMPARED = (
 )
 MINUS = "\N{MINUS SIGN}"
 TRUSTED = "/trust?photo=sample-coffee&model=made_up&baseline=black&method=grad_cam&judge=black&judge=blur"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    if CHROMIUM is None and not os.environ.get("CI"):
-        pytest.skip("no Chromium was found")
-    sync = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    with sync.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 class Served:

@@ -11,7 +11,7 @@ SOURCE = Path(cp.__file__).parent
 
 # Each part imports only from those before it.
 ORDER = (
-    "errors plain_table checks progress protocols spec files batching quadrature refinement layers layouts token_grids "
+    "errors plain_table numerals checks progress protocols spec files batching quadrature refinement layers layouts token_grids "
     "outputs adapting images preprocessing classifier scores activations state equality layout_finding graph folding "
     "everything_through compute cutting cut default_layers evaluation layer_baseline attribution comparison visualisation "
     "metrics baselines methods data detectors models store places audit bench report inspection explain detecting auditing "

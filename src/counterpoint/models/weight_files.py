@@ -176,12 +176,11 @@ def _more_than_tensors(path: Path, said: str) -> str:
 def _as_weights(content: object, path: Path) -> Weights:
     taken = ""
     for _ in range(2):  # {"model": {"state_dict": ...}} is seen
-        if _is_state(content):
+        if not isinstance(content, Mapping) or _is_state(content):
             break
-        entry = next((each for each in _ENTRIES if isinstance(content, Mapping) and each in content), None)
+        entry = next((each for each in _ENTRIES if each in content), None)
         if entry is None:
             break
-        assert isinstance(content, Mapping)
         content, taken = content[entry], f"{taken}['{entry}']"
     if not isinstance(content, Mapping) or not _is_state(content):
         what = type(content).__name__

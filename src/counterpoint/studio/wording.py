@@ -6,6 +6,8 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from counterpoint import numerals
+
 # A map that misses less than this share of its target, one way or the other, is called complete.
 CLOSE = 0.05
 # Of what speaks for the class, this share must lie in a region before a sentence names the region.
@@ -73,14 +75,8 @@ PARTS = {
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with a real minus sign; a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"  # noqa: RUF001 (a dash)
-    text = f"{value:.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        text = f"{mantissa}e{int(exponent)}"
-    return text.replace("-", "−")  # noqa: RUF001 (a minus sign)
+    """A number in three digits, unless more are asked for."""
+    return numerals.number(value, digits)
 
 
 def evenly(*values: float | None) -> list[str]:
