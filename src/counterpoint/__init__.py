@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from counterpoint.classifier import Classifier
     from counterpoint.comparison import Comparison, compare, compare_layers
     from counterpoint.detectors import Detector, detection
+    from counterpoint.inspection import inspect_layers
     from counterpoint.layers import joint
     from counterpoint.models import load_model
     from counterpoint.report import plot
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         region,
         similarity,
     )
+    from counterpoint.trusting.trust import trust
 
 __version__ = "0.1.0"
 
@@ -62,6 +64,7 @@ _NAMES = {
     "compare_layers": "comparison",
     "contrast": "scores",
     "detection": "detectors",
+    "inspect_layers": "inspection",
     "joint": "layers",
     "label_probability": "scores",
     "load_attribution": "attribution",
@@ -74,6 +77,7 @@ _NAMES = {
     "probability": "scores",
     "region": "scores",
     "similarity": "scores",
+    "trust": "trusting.trust",
 }
 
 __all__ = [
@@ -92,6 +96,7 @@ __all__ = [
     "contrast",
     "detection",
     "detectors",
+    "inspect_layers",
     "joint",
     "label_probability",
     "load_attribution",
@@ -108,6 +113,7 @@ __all__ = [
     "quadrature",
     "region",
     "similarity",
+    "trust",
     "visualisation",
 ]
 

@@ -21,7 +21,7 @@ from counterpoint.detectors.crops import map_in_region
 from counterpoint.detectors.score import Follow, Of
 from counterpoint.errors import CounterpointError, ImageError, InputError, NotFiniteError, OutputError
 from counterpoint.explain import Explained, Failed, check_no_photograph_is_overwritten, file_part, short_names
-from counterpoint.files import whole_file, writable_folder
+from counterpoint.files import results_folder, whole_file
 from counterpoint.layers import find_layer
 from counterpoint.places import Places
 from counterpoint.protocols import Baseline, Method
@@ -153,13 +153,8 @@ def explain_detections(
     )
     names = output_names(files)
     check_no_photograph_is_overwritten(job.folder, files, [f"{name}.png" for name in names])
-    new = not job.folder.exists()
-    writable_folder(job.folder)
-    try:
+    with results_folder(job.folder):
         return _explain_all(job, files, names)
-    finally:
-        if new and not any(job.folder.iterdir()):
-            job.folder.rmdir()
 
 
 def _explain_all(job: _Job, files: list[Path], names: list[str]) -> list[Explained | Failed]:

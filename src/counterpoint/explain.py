@@ -28,7 +28,7 @@ from counterpoint.errors import (
     NotFiniteError,
     OutputError,
 )
-from counterpoint.files import whole_file, writable_folder
+from counterpoint.files import results_folder, whole_file
 from counterpoint.layers import layer_parts
 from counterpoint.places import Places, default_map_layer
 from counterpoint.protocols import Baseline, Method
@@ -170,13 +170,8 @@ def explain_photographs(
     parts = ["", *(f".{b}.{m}" for b in job.baseline_names for m in job.method_names.values())]
     figures = [f"{name}{part}.png" for name in names for part in parts]
     check_no_photograph_is_overwritten(job.folder, files, figures)
-    new = not job.folder.exists()
-    writable_folder(job.folder)
-    try:
+    with results_folder(job.folder):
         return _explain_all(job, files, names, places)
-    finally:
-        if new and not any(job.folder.iterdir()):
-            job.folder.rmdir()
 
 
 def _explain_all(job: _Job, files: list[Path], names: list[str], places: Places) -> list[Explained | Failed]:

@@ -29,6 +29,23 @@ def writable_folder(folder: str | Path) -> Path:
 
 
 @contextmanager
+def results_folder(folder: str | Path) -> Iterator[Path]:
+    """The folder, made if it is not there, and removed again where the block leaves a new one empty.
+
+    Raises:
+        OutputError: it cannot be made or written.
+    """
+    path = Path(folder)
+    new = not path.exists()
+    writable_folder(path)
+    try:
+        yield path
+    finally:
+        if new and not any(path.iterdir()):
+            path.rmdir()
+
+
+@contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
 

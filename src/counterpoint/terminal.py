@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from counterpoint.explain import Explained
     from counterpoint.learning import Taught
     from counterpoint.models.fetching import Fetched
+    from counterpoint.trusting.photographs import Judged
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -128,6 +129,25 @@ def print_detections(explained: "list[Explained]", *, out: Path, note: str) -> N
     console.print(f"{count} {out}{os.sep}", markup=False, soft_wrap=True)
     for result in explained[:10]:
         console.print(f"  {result.figure}", markup=False, soft_wrap=True)
+
+
+def print_verdicts(judged: "list[Judged]") -> None:
+    """Each verdict with its reasons, and where the figure is."""
+    from counterpoint.report.tables import explanation_title, plain_table
+    from counterpoint.trusting.verdict import MARKS
+
+    console = console_for_results()
+    for result in judged:
+        verdict = result.facts["verdict"]
+        rows = [
+            [f"{MARKS[reason['standing']]} {reason['standing']}", reason["check"], reason["words"]]
+            for reason in verdict["reasons"]
+        ]
+        console.print(
+            plain_table(explanation_title(result.facts["card"]), ["", "check", "what it says"], rows)
+        )
+        console.print(f"{verdict['standing']}: {verdict['words']}", markup=False)
+        console.print(f"  {result.figure}\n", markup=False, soft_wrap=True)
 
 
 def print_results(explained: "list[Explained]", *, out: Path, note: str, chosen_layer: bool) -> None:

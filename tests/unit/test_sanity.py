@@ -63,6 +63,20 @@ def test_layers_go_from_the_last_that_runs_to_the_first_and_back():
     assert metrics.randomised_weights(SmallNet(0), gradient, images()).layers == ("head", "body", "stem")
 
 
+def test_fewer_looks_see_what_all_of_them_see_there():
+    run = lambda **options: metrics.randomised_weights(SmallNet(0), gradient, images(), **options)  # noqa: E731
+    every, some = run(), run(steps=2)
+    assert every.points == (1, 2, 3)
+    assert some.points == (2, 3)
+    assert some.layers == every.layers
+    torch.testing.assert_close(some.similarity.spearman, every.similarity.spearman[1:])
+    torch.testing.assert_close(some.entropy, every.entropy[[0, 2, 3]])
+    assert run(steps=99).points == every.points
+    assert run(cascade="together").points == (3,)
+    with pytest.raises(InputError, match="steps"):
+        run(steps=0)
+
+
 def test_a_cascade_keeps_layers_random_and_independent_does_not():
     seen = []
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import math
+import shlex
 import zipfile
 from types import SimpleNamespace
 
@@ -35,8 +36,7 @@ from counterpoint.studio.questions import (
     Verdict,
 )
 from counterpoint.studio.saving import zipped
-from counterpoint.studio.studio import write_answer
-from counterpoint.studio.verdict import verdict
+from counterpoint.studio.studio import concluded, write_answer
 from counterpoint.studio.worker.beginning import Beginning
 from counterpoint.studio.worker.offering import catalogue_of
 from counterpoint.studio.worker.running import _worked
@@ -61,7 +61,7 @@ class Here:
             most=50,
             doing=self,
             settle=lambda question: (f"{hash(question):x}", {PHOTO: str(sample_path("coffee"))}),
-            conclude=verdict,
+            conclude=concluded,
             write=write_answer,
         )
         self.jobs.ready()
@@ -181,7 +181,7 @@ def test_an_explanation_has_the_librarys_numbers(here, images, question):
 
 def test_what_is_saved_is_what_the_command_writes(here, tmp_path):
     question = cell(method="grad_cam")
-    line = code.command_of(question, NAMED)
+    line = code.command_of(question, NAMED, given=code.Given())
     done = CliRunner().invoke(app, [*line.split()[1:], "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     name, content = zipped(here.ask(question).key, here.answers)
@@ -364,7 +364,7 @@ def run(text: str, folder) -> tuple[dict, str]:
     "question", [IG, CAM, cell(method="integrated_gradients:rule=gauss_legendre(8)", target=1)]
 )
 def test_the_python_of_an_explanation_makes_it_again(here, names, tmp_path, question, known):
-    text = code.python_of(question, NAMED, names=names if known else code.Names())
+    text = code.python_of(question, NAMED, names=names if known else code.Names(), given=code.Given())
     assert ("spec.build" in text) is not known
     left, _ = run(text, tmp_path)
     answer = here.answer(question)
@@ -380,28 +380,30 @@ def test_the_python_of_an_explanation_makes_it_again(here, names, tmp_path, ques
         (Preview(photo=PHOTO, model=MODEL, baseline="constant:(0.1,0.2,0.3)"), "64"),
         (Layers(model=MODEL), "Conv2d"),
         (Curves(cells=(IG, cell(method="gradient")), baselines=("black", "blur"), steps=4), "deletion"),
-        (Deviation(cell=CAM), "tensor"),
-        (Sanity(cell=CAM), "tensor"),
-        (Verdict(cell=CAM, baselines=("black",), steps=4), "tensor"),
+        (Deviation(cell=CAM), "insertion"),
+        (Sanity(cell=CAM), "block1"),
+        (Verdict(cell=CAM, baselines=("black",), steps=4), "curves"),
     ],
 )
 def test_the_python_of_every_other_view_runs(names, tmp_path, question, word):
-    _, printed = run(code.python_of(question, NAMED, names=names), tmp_path)
+    _, printed = run(code.python_of(question, NAMED, names=names, given=code.Given()), tmp_path)
     assert word in printed
 
 
 def test_the_python_of_results_runs(here, names, tmp_path):
     folder = write_folder(tmp_path / "bench")
-    run(code.python_of(Results(), {}, names=names, results=str(folder)), tmp_path)
+    run(code.python_of(Results(), {}, names=names, given=code.Given(results=str(folder))), tmp_path)
     assert (folder / "report.html").exists()
     file = tmp_path / "mine.safetensors"
     file.write_bytes(here.file(IG, "attribution.safetensors"))
-    _, printed = run(code.python_of(Results(), {}, names=names, results=str(file)), tmp_path)
+    _, printed = run(
+        code.python_of(Results(), {}, names=names, given=code.Given(results=str(file))), tmp_path
+    )
     assert "tensor" in printed
 
 
 def test_the_command_states_what_is_unusual_and_quotes_it():
-    usual = code.command_of(IG, NAMED)
+    usual = code.command_of(IG, NAMED, given=code.Given())
     assert (
         usual
         == f"counterpoint explain sample:coffee --model {MODEL} --baseline blur:sigma=5 --method integrated_gradients"
@@ -409,16 +411,64 @@ def test_the_command_states_what_is_unusual_and_quotes_it():
     line = code.command_of(
         cell(target=3, score="log_odds", layer="layers.2", baseline="constant:(0.1,0.2,0.3)"),
         {PHOTO: "my cat's.jpg"},
+        given=code.Given(),
     )
     assert "'my cat'\"'\"'s.jpg'" in line
     assert "--target 3 --score log_odds --baseline 'constant:(0.1,0.2,0.3)'" in line
     assert line.endswith("--layer layers.2")
-    assert code.command_of(Layers(model=MODEL), {}) == f"counterpoint layers {MODEL}"
-    assert code.command_of(Sanity(cell=IG), NAMED) is None
+    assert code.command_of(Layers(model=MODEL), {}, given=code.Given()) == f"counterpoint layers {MODEL}"
+
+
+def test_a_grid_of_maps_has_a_command_and_any_other_choice_has_none():
+    cells = [
+        cell(method=method, baseline=baseline)
+        for method in ("gradient", "grad_cam")
+        for baseline in ("black", "blur")
+    ]
+    line = code.command_of(Curves(cells=cells, baselines=("mean",), steps=4), NAMED, given=code.Given())
+    assert line.endswith(
+        "--baseline black --baseline blur --method gradient --method grad_cam --check curves --judge mean --steps 4"
+    )
+    for some in (cells[:3], [cells[0], cells[2].model_copy(update={"layer": "layers.2"})]):
+        assert code.command_of(Curves(cells=some, baselines=("mean",)), NAMED, given=code.Given()) is None
+
+
+def test_a_folder_of_photographs_is_the_commands_bank():
+    line = code.command_of(Verdict(cell=IG), NAMED, given=code.Given(bank="my photos"))
+    assert line.endswith("--bank 'my photos'")
+    text = code.python_of(Verdict(cell=IG), NAMED, names=code.Names(), given=code.Given(bank="my photos"))
+    assert 'reference_of(find_photographs(["my photos"]))' in text
+    compile(text, "script", "exec")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [Verdict(cell=CAM, baselines=("black", "mean"), steps=4), Deviation(cell=IG), Sanity(cell=CAM)],
+)
+def test_the_command_of_a_check_finds_the_same(here, tmp_path, question):
+    line = code.command_of(question, NAMED, given=code.Given())
+    done = CliRunner().invoke(app, [*shlex.split(line)[1:], "--out", str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    found, answer = json.loads(done.stdout)["results"][0], here.answer(question)
+    if question.kind == "verdict":
+        for ours, theirs in zip(found["verdict"]["reasons"], answer["reasons"], strict=True):
+            assert (ours["check"], ours["standing"], ours["words"]) == (
+                theirs["check"],
+                theirs["standing"],
+                theirs["words"],
+            )
+            assert ours["value"] == pytest.approx(theirs["value"], rel=1e-5)
+    else:
+        name = {"deviation": "pathway", "sanity": "weights"}[question.kind]
+        numbers = {
+            "pathway": lambda facts: facts["kinds"]["deletion"]["mean"],
+            "weights": lambda facts: facts["steps"][-1]["spearman"],
+        }
+        assert numbers[name](found["checks"][name]) == pytest.approx(numbers[name](answer), rel=1e-5)
 
 
 def test_no_text_can_break_out_of_the_python():
     hostile = cell(baseline='black"); import os; os.system("')
-    text = code.python_of(hostile, {PHOTO: 'a"b\\c.jpg'}, names=code.Names())
+    text = code.python_of(hostile, {PHOTO: 'a"b\\c.jpg'}, names=code.Names(), given=code.Given())
     compile(text, "script", "exec")
     assert 'os.system(\\"' in text

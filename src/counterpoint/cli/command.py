@@ -17,6 +17,7 @@ from counterpoint.cli.models import models_app
 from counterpoint.cli.options import HELP_OPTIONS
 from counterpoint.cli.report import report
 from counterpoint.cli.studio import studio
+from counterpoint.cli.trust import trust
 from counterpoint.cli.visualise import visualise
 
 
@@ -49,7 +50,7 @@ app = typer.Typer(
     help="Explain vision models against an explicit baseline, and know how wrong each explanation is.",
     callback=_common,
 )
-for command in (explain, studio, audit, report, methods, baselines, layers, visualise):
+for command in (explain, trust, studio, audit, report, methods, baselines, layers, visualise):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(baseline_app, name="baseline")

@@ -41,10 +41,12 @@ class RandomisedWeights:
     layers: tuple[str, ...]
     """In the order in which they were randomised."""
     cascade: Cascade
+    points: tuple[int, ...]
+    """How many of `layers` had been randomised where the map was looked at: 1, 2, ..., unless `steps` asked for fewer looks."""
     similarity: Similarity
-    """Of each image's map before and after, (layers, batch); with all layers at once, (1, batch)."""
-    entropy: Float[Tensor, "points batch"]
-    """Entropy of the histogram of each map's values, 100 bins, in nats: at first, then after each layer."""
+    """Of each image's map before and after, (points, batch)."""
+    entropy: Float[Tensor, "looks batch"]
+    """Entropy of the histogram of each map's values, 100 bins, in nats: at first, then at each point."""
     untouched: tuple[str, ...]
     """Names of the parameters that no randomised layer owns: they kept their values throughout."""
 
@@ -79,6 +81,7 @@ def randomised_weights(
     cascade: Cascade = "top_down",
     how: Randomisation = "initialise",
     layers: Sequence[str] | None = None,
+    steps: int | None = None,
     seed: int = 0,
 ) -> RandomisedWeights:
     """Randomise the weights of a copy of the model, layer after layer, and see whether the maps change; lower similarity is better.
@@ -93,10 +96,11 @@ def randomised_weights(
         how: "initialise" draws every layer anew that PyTorch can (`reset_parameters`; for batch norm its running means too); "shuffle"
             takes every layer with parameters of its own, and keeps their size.
         layers: Dotted names, in the order of randomisation; by default all, in the order in which they run.
+        steps: How often the map is looked at, evenly spaced over the layers, the last time after all of them; by default after each.
         seed: Of the weights; each layer draws its own numbers, so that layers of one shape do not become equal.
 
     Returns:
-        Similarities for each layer and image; nothing is averaged. NaN where a map becomes constant, as that of a dead network does.
+        Similarities for each look and image; nothing is averaged. NaN where a map becomes constant, as that of a dead network does.
 
     Raises:
         InputError: an argument of the wrong type, a model that cannot be copied, a layer that cannot be randomised, or none at all.
@@ -115,6 +119,8 @@ def randomised_weights(
         )
     check_batch("inputs", inputs)
     check_whole("seed", seed, 0)
+    if steps is not None:
+        check_whole("steps", steps, 1)
     for name, value, known in (("cascade", cascade, CASCADES), ("way to randomise", how, RANDOMISATIONS)):
         if value not in known:
             raise UnknownNameError.among(name, str(value), known)
@@ -123,13 +129,14 @@ def randomised_weights(
     chosen = _in_running_order(random, inputs, how) if layers is None else _checked(random, layers, how)
     if cascade == "bottom_up" and layers is None:
         chosen.reverse()
+    points = _points(len(chosen), 1 if cascade == "together" else steps)
     first = _maps(explain(random, inputs), len(inputs))
     found, entropies = [], [_histogram_entropy(first)]
     for position, name in enumerate(chosen):
         if cascade == "independent":
             random = _copied(module)
         _randomise(find_layer(random, name), how, seed + position)
-        if cascade == "together" and position + 1 < len(chosen):
+        if position + 1 not in points:
             continue
         maps = _maps(explain(random, inputs), len(inputs))
         check_same_shape(f"map after randomising {name}", maps, "map before", first)
@@ -140,6 +147,7 @@ def randomised_weights(
     return RandomisedWeights(
         layers=tuple(chosen),
         cascade=cascade,
+        points=points,
         similarity=Similarity(
             **{kind: torch.stack([getattr(each, kind) for each in found]) for kind in kinds}
         ),
@@ -215,6 +223,12 @@ def _maps(found: Tensor | Attribution, images: int) -> Float[Tensor, "batch heig
 def _can_be_randomised(layer: nn.Module, how: Randomisation) -> bool:
     owns = any(parameter is not None for parameter in layer._parameters.values())
     return owns and (how == "shuffle" or callable(getattr(layer, "reset_parameters", None)))
+
+
+def _points(layers: int, steps: int | None) -> tuple[int, ...]:
+    """After how many layers the map is looked at."""
+    looks = layers if steps is None else min(steps, layers)
+    return tuple(sorted({max(1, round((k + 1) * layers / looks)) for k in range(looks)}))
 
 
 def _in_running_order(module: nn.Module, inputs: Tensor, how: Randomisation) -> list[str]:

@@ -160,6 +160,13 @@ def _parameter(value: Any) -> str:
     return value["name"] if isinstance(value, Mapping) else str(value).lower()
 
 
+def explanation_title(card: Mapping[str, Any]) -> str:
+    """What the first explanation of a card is of: photograph, class, method and layer, baseline."""
+    first = card["explanations"][0]
+    baseline = command_text(telling(_description(first["baseline"])))
+    return f"{card['photograph']['file']}: {_class_text(card['score'])}, {_place(first)} against {baseline}"
+
+
 def _class_text(score: Mapping[str, Any]) -> str:
     return str(score["class_target"] if score["label"] is None else score["label"])
 

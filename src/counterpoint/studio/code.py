@@ -32,51 +32,94 @@ class Names:
 
 
 _SAMPLE = "sample:"
-# Methods that refine to a tolerance, which random weights hardly ever let them reach.
-_REFINED = ("integrated_gradients", "revised_ig")
 
 
-def command_of(question: Question, photographs: Mapping[str, str]) -> str | None:
+@dataclass(frozen=True)
+class Given:
+    """What the studio was started with, as the command line takes it."""
+
+    results: str = "DIR"
+    bank: str | None = None
+    """The folder whose photographs say what is in distribution; None where it has too few."""
+
+
+def command_of(question: Question, photographs: Mapping[str, str], *, given: Given) -> str | None:
     """The command line that makes it; None where no command does.
 
     Args:
         question: What the page shows.
         photographs: Id -> what names the photograph on the command line.
+        given: What the studio was started with.
     """
     match question:
         case Cell():
-            words = ["explain", photographs[question.photo], "--model", question.model]
-            if question.target != "top1":
-                words += ["--target", str(question.target)]
-            if question.score != "logit":
-                words += ["--score", question.score]
-            words += ["--baseline", question.baseline, "--method", question.method]
-            if question.layer:
-                words += ["--layer", question.layer]
+            words = ["explain", *_asked([question], photographs)]
         case Layers():
             words = ["layers", question.model]
+        case Verdict():
+            words = ["trust", *_asked([question.cell], photographs), *_judged(question.curves, given)]
+        case Curves():
+            if not _is_grid(question.cells):
+                return None
+            words = ["trust", *_asked(question.cells, photographs), "--check", "curves"]
+            words += _judged(question, given)
+        case Deviation():
+            words = ["trust", *_asked([question.cell], photographs), "--check", "pathway"]
+        case Sanity():
+            words = ["trust", *_asked([question.cell], photographs), "--check", "weights"]
+        case Results() if not given.results.endswith(".safetensors"):
+            words = ["report", given.results]
         case _:
             return None
     return shlex.join(["counterpoint", *words])
 
 
-def python_of(
-    question: Question, photographs: Mapping[str, str], *, names: Names, results: str = "DIR"
-) -> str:
+def _asked(cells: Sequence[Cell], photographs: Mapping[str, str]) -> list[str]:
+    """Photograph, model, class and score, and every baseline, method and layer."""
+    first = cells[0]
+    words = [photographs[first.photo], "--model", first.model]
+    if first.target != "top1":
+        words += ["--target", str(first.target)]
+    if first.score != "logit":
+        words += ["--score", first.score]
+    for option, texts in (
+        ("--baseline", [cell.baseline for cell in cells]),
+        ("--method", [cell.method for cell in cells]),
+        ("--layer", [cell.layer for cell in cells if cell.layer]),
+    ):
+        for text in dict.fromkeys(texts):
+            words += [option, text]
+    return words
+
+
+def _is_grid(cells: Sequence[Cell]) -> bool:
+    """Whether the cells are every method against every baseline, all at one layer: what a command can ask for."""
+    grid = {(b.baseline, m.method) for b in cells for m in cells}
+    return len({cell.layer for cell in cells}) == 1 and {(c.baseline, c.method) for c in cells} == grid
+
+
+def _judged(curves: Curves, given: Given) -> list[str]:
+    words = [word for text in curves.baselines for word in ("--judge", text)]
+    if curves.steps != 10:
+        words += ["--steps", str(curves.steps)]
+    return words if given.bank is None else [*words, "--bank", given.bank]
+
+
+def python_of(question: Question, photographs: Mapping[str, str], *, names: Names, given: Given) -> str:
     """A Python script that makes it.
 
     Args:
         question: What the page shows.
         photographs: Id -> what names the photograph on the command line.
         names: What methods, baselines and rules are called.
-        results: What names the results on the command line.
+        given: What the studio was started with.
     """
     if isinstance(question, Results):
-        return _joined(_results(results))
-    return _joined([*_opening(question, photographs), "", *_body(question, names)])
+        return _joined(_results(given.results))
+    return _joined([*_opening(question, photographs), "", *_body(question, names, given)])
 
 
-def _body(question: Question, names: Names) -> list[str]:
+def _body(question: Question, names: Names, given: Given) -> list[str]:
     match question:
         case Top():
             return [
@@ -91,12 +134,13 @@ def _body(question: Question, names: Names) -> list[str]:
             ]
         case Layers():
             return [
-                "for layer in inspect_layers(classifier):",
+                "for layer in cp.inspect_layers(classifier):",
                 "    print(layer.name, layer.kind, layer.shape, layer.cut_text, layer.role)",
             ]
         case Cell():
             return [
-                *_explained(question, names),
+                *_asking(question, names),
+                "attribution = comparison.explain(method)",
                 "print(attribution.target, attribution.result, attribution.error, attribution.budget())",
                 'attribution.save("attribution.safetensors")',
             ]
@@ -104,22 +148,29 @@ def _body(question: Question, names: Names) -> list[str]:
             return _curves(question, names)
         case Deviation():
             return [
-                *_explained(question.cell, names),
-                "deviation = cp.metrics.activation_deviation(score, images, attribution, baseline=baseline)",
-                'print(deviation.layers, deviation.values("excess"), deviation.values("excess", floor=True))',
+                *_asking(question.cell, names),
+                'found = cp.trust(comparison, method, checks=["pathway"])',
+                'for kind, numbers in found.facts["pathway"]["kinds"].items():',
+                '    print(kind, numbers["mean"], numbers["mean_floor"])',
             ]
         case Sanity():
-            return _sanity(question.cell, names)
-        case Verdict():
             return [
-                *_curves(question.curves, names),
-                "",
-                "# The first map again: it is the one that is judged, the second was its control.",
-                *_explained(question.cell, names),
-                "deviation = cp.metrics.activation_deviation(score, images, attribution, baseline=baseline)",
-                'print(deviation.mean("excess"), deviation.mean("excess", floor=True))',
-                "",
-                *_sanity(question.cell, names, settled=True),
+                *_asking(question.cell, names),
+                'found = cp.trust(comparison, method, checks=["weights"])',
+                'for step in found.facts["weights"]["steps"]:',
+                '    print(step["randomised"], step["layer"], step["spearman"])',
+            ]
+        case Verdict():
+            judges = ", ".join(expression("baseline", text, names) for text in question.baselines)
+            banked = [] if given.bank is None else _bank(given.bank)
+            bank = ", bank=bank" if banked else ""
+            return [
+                *_asking(question.cell, names),
+                *banked,
+                f"found = cp.trust(comparison, method, judges=[{judges}], steps={question.steps}{bank})",
+                "print(found.standing, found.words)",
+                "for reason in found.verdict.reasons:",
+                "    print(reason.check, reason.standing, reason.words)",
             ]
     raise TypeError(f"no such question: {question!r}")
 
@@ -131,10 +182,6 @@ def _opening(question: Question, photographs: Mapping[str, str]) -> list[str]:
     lines = ["import counterpoint as cp"]
     ids = photos_of(question)
     argument = photographs[ids[0]] if ids else ""
-    if isinstance(question, Layers):
-        lines.append("from counterpoint.inspection import inspect_layers")
-    if argument.startswith(_SAMPLE):
-        lines.append("from counterpoint.data.photographs import find_photographs")
     lines += ["", f"classifier = cp.load_model({_quoted(model)})"]
     if argument:
         paths = (
@@ -161,7 +208,7 @@ def _score(cell: Cell) -> str:
     return f"score = cp.{cell.score}(classifier, {json.dumps(cell.target)})"
 
 
-def _compared(cell: Cell, names: Names, *, score: bool = True) -> list[str]:
+def _compared(cell: Cell, names: Names, *, score: bool) -> list[str]:
     layer = f", layer={_quoted(cell.layer)}" if cell.layer and cell.layer != "input" else ""
     baseline = expression("baseline", cell.baseline, names)
     return [
@@ -171,32 +218,37 @@ def _compared(cell: Cell, names: Names, *, score: bool = True) -> list[str]:
     ]
 
 
-def _explained(cell: Cell, names: Names) -> list[str]:
+def _asking(cell: Cell, names: Names, *, score: bool = True) -> list[str]:
     return [
-        *_compared(cell, names),
+        *_compared(cell, names, score=score),
         f"method = {expression('method', cell.method, names)}",
-        *_at_layer(cell, names),
+        *_settled(cell, names),
     ]
 
 
-def _at_layer(cell: Cell, names: Names) -> list[str]:
-    explained = ["attribution = comparison.explain(method)"]
+def _settled(cell: Cell, names: Names) -> list[str]:
+    """The usual layer, for a method that explains layers only."""
     name = cell.method.partition(":")[0]
     known = name in names.python
     if cell.layer or (known and name not in names.layered):
-        return explained
+        return []
     there = "comparison = comparison.at(default_map_layer(classifier.module, images))"
-    return [there, *explained] if known else ['if method.level == "layer":', f"    {there}", *explained]
+    return [there] if known else ['if method.level == "layer":', f"    {there}"]
+
+
+def _bank(folder: str) -> list[str]:
+    return [
+        f"paths = reference_of(find_photographs([{_quoted(folder)}]))",
+        "bank = cp.metrics.Bank.of(classifier, (classifier.preprocess([path]) for path in paths))",
+    ]
 
 
 def _curves(question: Curves, names: Names) -> list[str]:
     lines = [_score(question.cells[0]), "maps = {}"]
     for place, cell in enumerate(question.cells, 1):
         lines += [
-            *_compared(cell, names, score=False),
-            f"method = {expression('method', cell.method, names)}",
-            *_at_layer(cell, names),
-            f'maps["map {place}"] = attribution',
+            *_asking(cell, names, score=False),
+            f'maps["map {place}"] = comparison.explain(method)',
             "",
         ]
     baselines = ", ".join(expression("baseline", text, names) for text in question.baselines)
@@ -205,30 +257,6 @@ def _curves(question: Curves, names: Names) -> list[str]:
         f"table = cp.metrics.curves(score, images, maps, [{baselines}], steps={question.steps})",
         "for row in table.to_records():",
         '    print(row["kind"], row["baseline"], row["saliency"], row["area"])',
-    ]
-
-
-def _sanity(cell: Cell, names: Names, *, settled: bool = False) -> list[str]:
-    compared = [] if settled else _explained(cell, names)
-    bounded = (
-        ["method = replace(method, budget=max(32, int(attribution.gradient_evaluations[0])))"]
-        if cell.method.partition(":")[0] in _REFINED
-        else []
-    )
-    return [
-        *compared,
-        *bounded,
-        "target = score.bind(images).classes.tolist()",
-        "",
-        "",
-        "def explain(model, images):",
-        f"    random = cp.{cell.score}(model, target)",
-        "    at = cp.compare(random, images, baseline=baseline, layer=comparison.layer)",
-        "    return at.explain(method)",
-        "",
-        "",
-        "check = cp.metrics.randomised_weights(classifier, explain, images)",
-        "print(check.layers, check.similarity.spearman)",
     ]
 
 
@@ -296,8 +324,16 @@ def _joined(lines: Sequence[str]) -> str:
         text = text.replace(
             "\nclassifier =", "from counterpoint.places import default_map_layer\n\nclassifier =", 1
         )
-    if " replace(method" in text:
-        text = f"from dataclasses import replace\n\n{text}"
+    if "reference_of(" in text:
+        text = text.replace(
+            "\nclassifier =", "from counterpoint.trusting.reference import reference_of\n\nclassifier =", 1
+        )
+    if "find_photographs(" in text and "import find_photographs" not in text:
+        text = text.replace(
+            "import counterpoint as cp\n",
+            "import counterpoint as cp\nfrom counterpoint.data.photographs import find_photographs\n",
+            1,
+        )
     if "spec.build(" in text:
         text = text.replace(
             "import counterpoint as cp\n", "import counterpoint as cp\nfrom counterpoint import spec\n", 1

@@ -17,6 +17,7 @@ from counterpoint.studio.photos import Kept, Photo, Thumbnails
 from counterpoint.studio.questions import (
     Question,
     Results,
+    Verdict,
     baselines_of,
     is_plain_text_form,
     methods_of,
@@ -27,14 +28,12 @@ from counterpoint.studio.questions import (
 from counterpoint.studio.refusals import Refused
 from counterpoint.studio.results import check_results, stamp_of
 from counterpoint.studio.settings import Settings
-from counterpoint.studio.verdict import verdict
 from counterpoint.studio.worker.beginning import Beginning
 from counterpoint.studio.worker.process import WorkerProcess
+from counterpoint.trusting.reference import reference_of
+from counterpoint.trusting.verdict import Check, verdict
 
 EXAMPLE_FOLDER = Path(__file__).parent / "example"
-MOST_BANK = 100
-"""Photographs of the folder that say what is in distribution; of larger folders evenly spaced ones."""
-LEAST_BANK = 20
 
 
 class Studio:
@@ -57,6 +56,10 @@ class Studio:
         self._offered: dict[str, Kept] = {kept.photo.id: kept for kept in [*photos.samples(), *folder]}
         if settings.results is not None:
             check_results(settings.results)
+        reference = reference_of(folder)
+        self._given = code.Given(
+            results=str(settings.results), bank=str(settings.images) if reference else None
+        )
         self._answers = Answers(settings.limits.answers_bytes, EXAMPLE_FOLDER)
         self._uploads = uploads.Uploads(self._answers.folder / "uploads", settings.limits)
         self._thumbnails = Thumbnails()
@@ -68,7 +71,7 @@ class Studio:
                 baselines=settings.baselines,
                 device=settings.device,
                 results=None if settings.results is None else str(settings.results),
-                bank=_bank_of(folder),
+                bank=tuple(str(each.path) for each in reference),
                 folder=self._answers.folder,
             ),
             listener := _Later(),
@@ -79,7 +82,7 @@ class Studio:
             most=settings.limits.queue,
             doing=self._worker,
             settle=self._settle,
-            conclude=verdict,
+            conclude=concluded,
             write=write_answer,
         )
         self._closing = threading.Lock()
@@ -185,8 +188,8 @@ class Studio:
             layered = frozenset(each.name for each in self.catalogue.methods if each.level == "layer")
             names = code.Names(self.catalogue.python_names, layered)
         return {
-            "python": code.python_of(question, named, names=names, results=str(self.settings.results)),
-            "command": code.command_of(question, named),
+            "python": code.python_of(question, named, names=names, given=self._given),
+            "command": code.command_of(question, named, given=self._given),
         }
 
     @property
@@ -254,11 +257,23 @@ def write_answer(folder: Path, answer: Mapping[str, Any]) -> None:
     (folder / "answer.json").write_text(json.dumps(answer, allow_nan=False), encoding="utf-8")
 
 
-def _bank_of(folder: list[Kept]) -> tuple[str, ...]:
-    if len(folder) < LEAST_BANK:
-        return ()
-    few = min(len(folder), MOST_BANK)
-    return tuple(str(folder[k * len(folder) // few].path) for k in range(few))
+_CHECK_OF: dict[str, Check] = {
+    "cell": "error",
+    "curves": "curves",
+    "deviation": "pathway",
+    "sanity": "weights",
+}
+
+
+def concluded(
+    question: Verdict, parts: Mapping[str, dict[str, Any] | None], missing: Mapping[str, str]
+) -> dict[str, Any]:
+    """The answer to a question for the verdict."""
+    found = verdict(
+        {_CHECK_OF[name]: part for name, part in parts.items()},
+        {_CHECK_OF[name]: reason for name, reason in missing.items()},
+    )
+    return {"kind": "verdict", "question": question.model_dump(mode="json"), **found.as_dict()}
 
 
 def _versions() -> dict[str, str]:

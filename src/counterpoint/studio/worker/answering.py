@@ -1,7 +1,6 @@
 """What answers are written with: strict JSON, pictures, and numbers as they are."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from counterpoint.numerals import finite
 from counterpoint.studio.photos import png_bytes
 
 
@@ -62,16 +62,3 @@ def read_answer(folder: Path) -> dict[str, Any]:
     """What a finished answer says."""
     found: dict[str, Any] = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
     return found
-
-
-def finite(data: Any) -> Any:
-    """The same plain data, with null for what JSON has no word for."""
-    if isinstance(data, Mapping):
-        return {str(name): finite(each) for name, each in data.items()}
-    if isinstance(data, list | tuple):
-        return [finite(each) for each in data]
-    if isinstance(data, Tensor):
-        return finite(data.tolist())
-    if isinstance(data, float):
-        return float(f"{data:.7g}") if math.isfinite(data) else None
-    return data

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from counterpoint.studio.questions import Verdict
+Check = Literal["error", "curves", "pathway", "weights"]
+CHECKS: tuple[Check, ...] = ("error", "curves", "pathway", "weights")
 
 Standing = Literal["good", "doubtful", "bad", "unknown"]
 
@@ -21,6 +22,9 @@ SANITY_GOOD, SANITY_BAD = 0.3, 0.6
 FAR = 0.5
 """A curve says little where more than this share of its images is further out than 95 % of real photographs."""
 
+MARKS: dict[Standing, str] = {"good": "✓", "doubtful": "!", "bad": "✗", "unknown": "?"}
+"""A sign for each, told apart by its shape."""
+
 _WORDS: dict[Standing, str] = {
     "good": "This map can be trusted, as far as these checks go.",
     "doubtful": "Trust this map with care: not every check speaks for it.",
@@ -33,47 +37,57 @@ _WORDS: dict[Standing, str] = {
 class Reason:
     """What one check says."""
 
-    check: Literal["error", "curves", "pathway", "weights", "distribution"]
+    check: Check | Literal["distribution"]
     standing: Standing
     words: str
     value: float | None = None
     """The number that decided."""
 
 
-def verdict(
-    question: Verdict, parts: Mapping[str, dict[str, Any] | None], missing: Mapping[str, str]
-) -> dict[str, Any]:
-    """The answer to a Verdict.
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What all checks say together."""
+
+    standing: Standing
+    words: str
+    reasons: tuple[Reason, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data, with the thresholds that decided."""
+        return {
+            **asdict(self),
+            "reasons": [asdict(reason) for reason in self.reasons],
+            "thresholds": THRESHOLDS,
+        }
+
+
+THRESHOLDS: dict[str, float | list[float]] = {
+    "relative_error": [ERROR_GOOD, ERROR_BAD],
+    "gain_margin": GAIN_MARGIN,
+    "pathway": [PATHWAY_GOOD, PATHWAY_BAD],
+    "weights": [SANITY_GOOD, SANITY_BAD],
+    "far": FAR,
+}
+
+
+def verdict(parts: Mapping[Check, Mapping[str, Any] | None], missing: Mapping[Check, str]) -> Verdict:
+    """The verdict on a map.
+
+    Bad beats doubtful beats good; good needs two checks that say so.
 
     Args:
-        question: What is judged.
-        parts: The answers "cell", "curves", "deviation" and "sanity"; None for one that there is not.
-        missing: Why there is not, by the same names.
-
-    Returns:
-        {"kind", "standing", "words", "reasons": [{"check", "standing", "words", "value"}], "thresholds"}. Bad beats doubtful beats good;
-        good needs two checks that say so.
+        parts: What each check found, as plain data without NaN; None, or not there, for one that was not made. "error": the attribution's
+            claim, relative_error, undefined and error_is_forced. "curves": see `curve_facts`, of the map and of a random one, in this
+            order. "pathway": see `pathway_facts`. "weights": see `weight_facts`.
+        missing: Why there is none, by the same names.
     """
-    cell, curves, deviation, sanity = (parts.get(name) for name in ("cell", "curves", "deviation", "sanity"))
-    reasons = [_of_error(cell) if cell else _unknown("error", missing.get("cell"))]
+    error, curves, pathway, weights = (parts.get(name) for name in CHECKS)
+    reasons = [_of_error(error) if error else _unknown("error", missing.get("error"))]
     reasons += _of_curves(curves) if curves else [_unknown("curves", missing.get("curves"))]
-    reasons.append(_of_pathway(deviation) if deviation else _unknown("pathway", missing.get("deviation")))
-    reasons.append(_of_weights(sanity) if sanity else _unknown("weights", missing.get("sanity")))
+    reasons.append(_of_pathway(pathway) if pathway else _unknown("pathway", missing.get("pathway")))
+    reasons.append(_of_weights(weights) if weights else _unknown("weights", missing.get("weights")))
     standing = overall(reason.standing for reason in reasons)
-    return {
-        "kind": "verdict",
-        "question": question.model_dump(mode="json"),
-        "standing": standing,
-        "words": _WORDS[standing],
-        "reasons": [asdict(reason) for reason in reasons],
-        "thresholds": {
-            "relative_error": [ERROR_GOOD, ERROR_BAD],
-            "gain_margin": GAIN_MARGIN,
-            "pathway": [PATHWAY_GOOD, PATHWAY_BAD],
-            "weights": [SANITY_GOOD, SANITY_BAD],
-            "far": FAR,
-        },
-    }
+    return Verdict(standing=standing, words=_WORDS[standing], reasons=tuple(reasons))
 
 
 def overall(standings: Iterable[Standing]) -> Standing:
@@ -90,16 +104,16 @@ def _unknown(check: Any, reason: str | None) -> Reason:
     return Reason(check=check, standing="unknown", words=f"Not known: {reason or 'it was not asked'}")
 
 
-def _of_error(cell: Mapping[str, Any]) -> Reason:
-    error = cell.get("relative_error")
-    if cell.get("claim") != "shares":
+def _of_error(found: Mapping[str, Any]) -> Reason:
+    error = found.get("relative_error")
+    if found.get("claim") != "shares":
         words = "Its values are no shares of the score, so there is no sum to check."
         return Reason(check="error", standing="unknown", words=words)
-    if cell.get("error_is_forced"):
+    if found.get("error_is_forced"):
         words = "The method sets its sum to the target by itself, so a small error proves nothing."
         return Reason(check="error", standing="unknown", words=words)
     if error is None:
-        reason = cell.get("undefined") or "the target is too small"
+        reason = found.get("undefined") or "the target is too small"
         return Reason(check="error", standing="unknown", words=f"The error cannot be judged: {reason}.")
     standing = _between(error, ERROR_GOOD, ERROR_BAD)
     means: dict[Standing, str] = {
@@ -160,8 +174,8 @@ def _is_far(found: Mapping[tuple[str, int, int], Mapping[str, Any]], b: int) -> 
     return bool(beyond) and sum(beyond) > FAR * len(beyond)
 
 
-def _of_pathway(deviation: Mapping[str, Any]) -> Reason:
-    kinds = deviation["kinds"].values()
+def _of_pathway(found: Mapping[str, Any]) -> Reason:
+    kinds = found["kinds"].values()
     floors = [kind["mean_floor"] for kind in kinds]
     means = [kind["mean"] for kind in kinds]
     if not floors or any(number is None for number in [*floors, *means]) or sum(floors) <= 0:
@@ -173,12 +187,12 @@ def _of_pathway(deviation: Mapping[str, Any]) -> Reason:
         "doubtful": "its most relevant pixels wake units that the photograph does not",
         "bad": "its most relevant pixels work through other units than the photograph does",
     }
-    words = f"Excess activation is {ratio:.2g} times that of random masks of the same size: {means_words[standing]}."
+    words = f"Excess activation is {ratio:.2f} times that of random masks of the same size: {means_words[standing]}."
     return Reason(check="pathway", standing=standing, words=words, value=ratio)
 
 
-def _of_weights(sanity: Mapping[str, Any]) -> Reason:
-    last = sanity["steps"][-1] if sanity["steps"] else {}
+def _of_weights(found: Mapping[str, Any]) -> Reason:
+    last = found["steps"][-1] if found["steps"] else {}
     numbers = [last.get("spearman"), last.get("absolute_spearman")]
     known = [abs(number) for number in numbers if number is not None]
     if not known:

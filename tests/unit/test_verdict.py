@@ -1,16 +1,11 @@
-"""The studio's verdict: each threshold, and what beats what."""
+"""The verdict on a map: each threshold, and what beats what."""
 
 import pytest
 
-pytest.importorskip("pydantic", reason="the studio's packages are not installed")
-
-from counterpoint.studio.questions import Cell, Verdict
-from counterpoint.studio.verdict import overall, verdict
-
-QUESTION = Verdict(cell=Cell(photo="sample-chelsea", model="tiny", baseline="black", method="gradient"))
+from counterpoint.trusting.verdict import overall, verdict
 
 
-def cell(**changes):
+def error(**changes):
     return {"claim": "shares", "relative_error": 0.01, "undefined": None, "error_is_forced": False, **changes}
 
 
@@ -38,13 +33,13 @@ def curves(gains=((4.0, 0.0),), **options):
     return {"baselines": [f"b{k}" for k in range(len(gains))], "curves": lines}
 
 
-def deviation(ratio=1.0, floor=0.2):
+def pathway(ratio=1.0, floor=0.2):
     return {
         "kinds": {kind: {"mean": ratio * floor, "mean_floor": floor} for kind in ("insertion", "deletion")}
     }
 
 
-def sanity(spearman=0.1, absolute=0.1):
+def weights(spearman=0.1, absolute=0.1):
     return {
         "steps": [
             {"spearman": 0.9, "absolute_spearman": 0.9},
@@ -54,10 +49,9 @@ def sanity(spearman=0.1, absolute=0.1):
 
 
 def judged(**parts):
-    every = {"cell": cell(), "curves": curves(), "deviation": deviation(), "sanity": sanity(), **parts}
-    return verdict(
-        QUESTION, every, {name: f"{name} is missing." for name, part in every.items() if part is None}
-    )
+    every = {"error": error(), "curves": curves(), "pathway": pathway(), "weights": weights(), **parts}
+    missing = {name: f"{name} is missing." for name, part in every.items() if part is None}
+    return verdict(every, missing).as_dict()
 
 
 def standings(**parts):
@@ -72,10 +66,10 @@ def test_a_map_that_passes_every_check_is_good():
 
 
 @pytest.mark.parametrize(
-    ("error", "standing"), [(0.05, "good"), (0.051, "doubtful"), (0.2, "doubtful"), (0.21, "bad")]
+    ("share", "standing"), [(0.05, "good"), (0.051, "doubtful"), (0.2, "doubtful"), (0.21, "bad")]
 )
-def test_the_error_decides_at_its_thresholds(error, standing):
-    assert standings(cell=cell(relative_error=error))["error"] == standing
+def test_the_error_decides_at_its_thresholds(share, standing):
+    assert standings(error=error(relative_error=share))["error"] == standing
 
 
 @pytest.mark.parametrize(
@@ -83,7 +77,7 @@ def test_the_error_decides_at_its_thresholds(error, standing):
     [{"claim": "rate"}, {"error_is_forced": True}, {"relative_error": None, "undefined": "target too small"}],
 )
 def test_an_error_that_proves_nothing_is_unknown(changes):
-    assert standings(cell=cell(**changes))["error"] == "unknown"
+    assert standings(error=error(**changes))["error"] == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -117,11 +111,11 @@ def test_curves_far_from_real_photographs_are_doubted():
     ("ratio", "standing"), [(1.1, "good"), (1.2, "doubtful"), (1.49, "doubtful"), (1.6, "bad")]
 )
 def test_the_pathway_decides_at_its_thresholds(ratio, standing):
-    assert standings(deviation=deviation(ratio))["pathway"] == standing
+    assert standings(pathway=pathway(ratio))["pathway"] == standing
 
 
 def test_without_a_floor_the_pathway_is_unknown():
-    assert standings(deviation=deviation(floor=0.0))["pathway"] == "unknown"
+    assert standings(pathway=pathway(floor=0.0))["pathway"] == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -135,16 +129,16 @@ def test_without_a_floor_the_pathway_is_unknown():
     ],
 )
 def test_likeness_under_random_weights_decides_at_its_thresholds(spearman, absolute, standing):
-    assert standings(sanity=sanity(spearman, absolute))["weights"] == standing
+    assert standings(weights=weights(spearman, absolute))["weights"] == standing
 
 
 def test_what_is_missing_is_named_with_its_reason():
-    found = judged(deviation=None)
+    found = judged(pathway=None)
     reason = next(reason for reason in found["reasons"] if reason["check"] == "pathway")
     assert reason == {
         "check": "pathway",
         "standing": "unknown",
-        "words": "Not known: deviation is missing.",
+        "words": "Not known: pathway is missing.",
         "value": None,
     }
 
