@@ -152,8 +152,11 @@ class Attribution:
             explained = after
         return parts
 
-    def heatmap(self) -> Float[Tensor, "batch height width"]:
+    def heatmap(self) -> Float[Tensor, "batch *space"]:
         """One signed number per pixel of the image: channels summed, then spread over pixels so that the sum stays that of the places.
+
+        Of images (batch, height, width); of signals (batch, channel, length) and volumes (batch, channel, depth, height, width), which are
+        explained at the input, one number for each place of these.
 
         What has no place is left out, so that the map then sums to the result without its share: class, distillation and register tokens.
         Of a joint cut the maps of all parts are added.
@@ -161,6 +164,8 @@ class Attribution:
         Raises:
             ShapeError: the values have no places, their tokens no grid, or the inputs were no images.
         """
+        if self.image_size is None and self.layer == "input" and self.values.ndim in (3, 5):
+            return self.values.to(self.result.dtype).sum(1)
         if self.image_size is None or self.layout is None:
             raise ShapeError(f"a heat map needs {self._without_places()}.")
         maps = self.layout.maps(self.values.to(self.result.dtype))

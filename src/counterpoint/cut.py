@@ -103,12 +103,14 @@ def open_cut(
     known = _known.setdefault(module, _Known())
     hooked = graph.hooked_inside(module)
     key = (name, hooked, now)
-    if key not in known.verdicts:
+    refused = bypass == "refuse"
+    if key not in known.verdicts or (refused and not known.verdicts[key].advised):
         # Outside of inference mode, and with gradients: the check compares them too.
         with torch.inference_mode(False), torch.enable_grad(), left_as_found(module):
-            known.verdicts[key] = judge(module, name, example[:2].detach().clone(), _flow(module, hooked))
+            few = example[:2].detach().clone()
+            known.verdicts[key] = judge(module, name, few, _flow(module, hooked), advise=refused)
     verdict = known.verdicts[key]
-    if verdict.refusal and bypass == "refuse":
+    if verdict.refusal and refused:
         raise LayerError(verdict.refusal)
     return Cut(module=module, layer=name, kind=verdict.kind, _parts=verdict.parts, _modes=now)
 

@@ -124,9 +124,13 @@ class Verdict:
     parts: Parts
     kind: Kind
     refusal: str = ""
+    advised: bool = True
+    """Whether the refusal names the nearest layer that is a real cut."""
 
 
-def judge(module: nn.Module, name: str, inputs: Tensor, flow: graph.Flow | None) -> Verdict:
+def judge(
+    module: nn.Module, name: str, inputs: Tensor, flow: graph.Flow | None, *, advise: bool = True
+) -> Verdict:
     """Find out how to cut at the layer.
 
     Args:
@@ -134,6 +138,7 @@ def judge(module: nn.Module, name: str, inputs: Tensor, flow: graph.Flow | None)
         name: The layer, as the user names it; "a+b" for several at once.
         inputs: A few rows to compare numbers on.
         flow: The network's data flow, None where it cannot be followed.
+        advise: Look for the nearest layer that is a real cut, by running others where there is no graph, if this one is none.
 
     Raises:
         LayerError: the layer has no single output, or putting it back changes the model's output.
@@ -173,8 +178,8 @@ def judge(module: nn.Module, name: str, inputs: Tensor, flow: graph.Flow | None)
             return Verdict(replaced, "partial", _refusal(name, nearest))
     if _decides(replaced, module, z, inputs, expected):
         return Verdict(replaced, "replaced")
-    nearest = _nearest_by_trying(module, names[-1], inputs, expected)
-    return Verdict(replaced, "partial", _refusal(name, nearest))
+    nearest = _nearest_by_trying(module, names[-1], inputs, expected) if advise else None
+    return Verdict(replaced, "partial", _refusal(name, nearest), advised=advise)
 
 
 def _check_features(name: str, features: Any, rows: int) -> None:

@@ -12,7 +12,7 @@ import importlib
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -68,10 +68,10 @@ class Description:
         }
 
 
-def registry(kind: Kind) -> dict[str, Callable[..., Any]]:
-    """The registry of a kind: name -> class (or preset that makes an object of one)."""
+def registry(kind: Kind) -> dict[str, type]:
+    """The registry of a kind: name -> class."""
     module, attribute = _REGISTRIES[kind].split(":")
-    return cast(dict[str, Callable[..., Any]], getattr(importlib.import_module(module), attribute))
+    return cast(dict[str, type], getattr(importlib.import_module(module), attribute))
 
 
 def describe(thing: object) -> Description:
@@ -95,7 +95,7 @@ def describe(thing: object) -> Description:
 def unusual(kind: Kind, description: Description) -> Description:
     """The same with only those parameters that differ from their defaults, and without those that follow from others."""
     make = registry(kind).get(description.name)
-    known = {each.name: each for each in dataclasses.fields(make)} if isinstance(make, type) else {}
+    known = {} if make is None else {each.name: each for each in dataclasses.fields(make)}
     try:
         usual = {} if make is None else describe(make()).parameters
     except (CounterpointError, TypeError):  # a parameter must be given
@@ -137,8 +137,8 @@ def _make(kind: Kind, name: str, positional: list[Any], parameters: dict[str, An
     if name not in known:
         raise UnknownNameError.among(kind, name, known, shown=40)
     make = known[name]
-    hints = typing.get_type_hints(make.__init__ if isinstance(make, type) else make)
-    fields = [f for f in (dataclasses.fields(make) if dataclasses.is_dataclass(make) else ()) if f.init]
+    hints = typing.get_type_hints(make.__init__)
+    fields = [f for f in dataclasses.fields(make) if f.init]
     names = [f.name for f in fields]
     if len(positional) > len(names):
         raise InputError(f"{kind} '{name}' takes {len(names)} parameters, got {len(positional)}.")

@@ -97,6 +97,23 @@ def test_the_heat_map_of_pixels_is_the_channel_sum():
     torch.testing.assert_close(result.heatmap(), result.values.sum(1))
 
 
+@pytest.mark.parametrize("space", [(9,), (3, 4, 5)], ids=["signal", "volume"])
+def test_the_heat_map_of_signals_and_volumes_is_the_channel_sum_and_orders_their_curves(space):
+    inputs = torch.rand(2, 3, *space, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def score(rows):
+        return rows.flatten(1).pow(2).sum(1)
+
+    result = cp.compare(score, inputs, baseline=cp.baselines.Black()).explain(cp.methods.Taylor())
+    assert result.heatmap().shape == (2, *space)
+    torch.testing.assert_close(result.heatmap(), 2 * inputs.pow(2).sum(1))
+    best, worst = (
+        cp.metrics.deletion_curve(score, inputs, saliency, baseline=cp.baselines.Black(), steps=4).area
+        for saliency in (result, -result.heatmap())
+    )
+    assert (best < worst).all()
+
+
 def test_no_heat_map_without_places():
     inputs = torch.rand(2, 5)
     result = cp.compare(lambda x: x.sum(1), inputs, baseline=cp.baselines.Black()).explain(

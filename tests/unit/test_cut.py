@@ -161,6 +161,17 @@ def test_a_bypass_can_be_accepted_as_an_intervention(net, images):
     torch.testing.assert_close(cut.head(z + 1, images), expected)
 
 
+def test_a_bypass_that_was_accepted_looks_for_no_other_layer_until_it_is_refused(net, images):
+    module, layer = Branching(net), "net.blocks.0.norm"
+    with counting(module) as runs:
+        open_cut(module, layer, images, bypass="intervene")
+        accepted = runs["net.stem"]
+        with pytest.raises(LayerError, match=r"nearest layer that is a real cut is 'net\.blocks\.0'"):
+            open_cut(module, layer, images)
+    assert runs["net.stem"] - accepted > accepted
+    assert open_cut(module, layer, images, bypass="intervene").kind == "partial"
+
+
 def test_a_real_cut_stays_one_where_bypasses_are_accepted(net, images):
     assert open_cut(net, "blocks.0", images, bypass="intervene").kind == "split"
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import counterpoint as cp
+from counterpoint import spec
 from counterpoint.errors import InputError
 from counterpoint.quadrature import GaussLegendre, Midpoint
 from networks import SmallNet, random_images
@@ -186,8 +187,23 @@ def test_odam_smooths_the_gradient_where_asked():
     torch.testing.assert_close(narrow.values, plain.values)
 
 
-def test_difference_map_is_grad_cam_of_the_difference():
-    assert cp.methods.DifferenceMap() == cp.methods.GradCAM(reference="comparison")
+@pytest.mark.parametrize(
+    ("named", "same", "layer"),
+    [
+        (cp.methods.GradientTimesInput(), cp.methods.Taylor(reference="zeros"), None),
+        (cp.methods.RevisedIG(tolerance=0.1), cp.methods.IntegratedGradients(tolerance=0.1), None),
+        (cp.methods.DifferenceMap(), cp.methods.GradCAM(reference="comparison"), "last"),
+    ],
+)
+def test_a_method_with_a_name_of_its_own_keeps_it_and_has_the_numbers_of_what_it_is(named, same, layer):
+    net, images = SmallNet(1), random_images(2)
+    ours, theirs = (
+        explain(method, cp.logit(net, 0), images, baseline=cp.baselines.White(), layer=layer)
+        for method in (named, same)
+    )
+    assert torch.equal(ours.values, theirs.values)
+    assert spec.describe(named).name != spec.describe(same).name
+    assert spec.build("method", spec.describe(named).text) == named
 
 
 def test_integrated_grad_cam_is_its_formula():

@@ -20,7 +20,7 @@ from counterpoint.errors import InputError, UnknownNameError
         ("baseline", "grey", cp.baselines.Zero()),
         ("baseline", "uniform:low=0.2,seed=3", cp.baselines.Uniform(low=0.2, seed=3)),
         ("method", "smooth_grad:samples=10", cp.methods.SmoothGrad(samples=10)),
-        ("method", "gradient_times_input", cp.methods.Taylor(at="input", reference="zeros")),
+        ("method", "gradient_times_input", cp.methods.GradientTimesInput()),
         (
             "method",
             "integrated_gradients:rule=gauss_legendre(50)",

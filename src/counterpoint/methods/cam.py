@@ -9,7 +9,7 @@ features of the baseline: the corrected form.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -177,7 +177,8 @@ class ODAM:
         return weighted_outcome(comparison, gradient, weights, self.reference, relu=True)
 
 
-def DifferenceMap() -> GradCAM:
+@dataclass(frozen=True)
+class DifferenceMap(GradCAM):
     """The features minus those of the baseline, weighted as in Grad-CAM: our reconstruction of a map of unknown origin.
 
     Formula: ReLU(sum over channels of mean_ij(df/dA) * (A - A'))
@@ -187,7 +188,8 @@ def DifferenceMap() -> GradCAM:
     Reference: named, without a definition that we could find, in Cui and Fan 2026, arXiv:2605.22417; reconstruction after the
     difference term of Sattarzadeh et al. 2021, arXiv:2102.07805.
     """
-    return GradCAM(reference="comparison")
+
+    reference: Reference = field(default="comparison", init=False)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One-step methods: the gradient at a single point, as a rate or as a Taylor expansion."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -82,7 +82,8 @@ class Taylor:
         )
 
 
-def GradientTimesInput() -> Taylor:
+@dataclass(frozen=True)
+class GradientTimesInput(Taylor):
     """The input times its gradient: a Taylor expansion at the input, read at zero pixels (black) or zero features.
 
     Formula: x * f'(x)
@@ -91,4 +92,7 @@ def GradientTimesInput() -> Taylor:
 
     Reference: Shrikumar et al. 2016, arXiv:1605.01713.
     """
-    return Taylor(at="input", reference="zeros")
+
+    order: int = field(default=1, init=False)
+    at: Literal["input", "baseline"] = field(default="input", init=False)
+    reference: Literal["comparison", "zeros"] = field(default="zeros", init=False)

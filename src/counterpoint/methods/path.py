@@ -87,18 +87,19 @@ class IntegratedGradients:
         return replace(outcome, stages={"quadrature": outcome.values.flatten(1).sum(1)})
 
 
-def RevisedIG() -> IntegratedGradients:
+@dataclass(frozen=True)
+class RevisedIG(IntegratedGradients):
     """Integrated gradients with a stated, input-determined baseline, to a tolerance, at any layer: our reconstruction of the revised IG.
 
     Formula: (z - z') * integral over t in [0, 1] of g'(z' + t (z - z')), z = F(x), z' = F(x')
 
     Values: (batch, *features), signed, in units of the score; shares of f(x) - f(x'), the same number at every layer.
 
-    The baseline is the comparison's: that of an input, with its own features at each layer. The quadrature stops at a tolerance.
+    The baseline is the comparison's: that of an input, with its own features at each layer. The quadrature stops at a tolerance: these are
+    integrated gradients under the name that the paper gives them, with all their parameters.
 
     Reference: Cui and Fan 2026, arXiv:2605.22417; the algorithm is our reconstruction, as its details are unpublished.
     """
-    return IntegratedGradients(tolerance=_DEFAULT_TOLERANCE)
 
 
 def _conductance(comparison: Comparison, pieces: int) -> Outcome:
