@@ -358,7 +358,7 @@ def test_dropout_on_the_attention_is_refused():
         )
 
 
-@pytest.mark.parametrize("make", [cp.probability, cp.log_probability, cp.log_odds])
+@pytest.mark.parametrize("make", [cp.probability, cp.log_probability, cp.log_odds, cp.label_probability])
 def test_scores_that_are_not_linear_in_the_outputs_are_refused(make):
     comparison = cp.compare(make(TinyViT(0), 1), random_images(0), baseline=NOISE)
     with pytest.raises(InputError, match=f"score must be cp.logit or cp.contrast, got {make.__name__}"):

@@ -220,6 +220,42 @@ def test_the_results_are_those_of_the_library(whole: Path) -> None:
     assert measure["value"] == pytest.approx(float(area[0]), rel=1e-4)
 
 
+TWO_HEADS = """
+import torch
+import counterpoint as cp
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.one, self.other = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+
+    def forward(self, x):
+        features = self.body(x).relu().mean((2, 3))
+        return {"one": self.one(features), "other": self.other(features)}
+
+def build():
+    return cp.Classifier(Net().eval(), mean=(0, 0, 0), std=(1, 1, 1), size=(24, 24))
+"""
+
+
+def test_parts_of_an_output_are_models_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bench_two_heads.py").write_text(TWO_HEADS)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "bench_two_heads:build"
+    spec = spec_of(
+        model=[{"name": name, "output": "one"}, {"name": name, "output": "other"}],
+        explain={"methods": ["gradient"], "against": ["black"], "target": 1},
+        evaluate={"metrics": [], "baselines": []},
+    )
+    assert bench.run(spec, tmp_path / "out").complete
+    rows = bench.Results(tmp_path / "out").rows(
+        "SELECT model, avg(score) AS score FROM explanations GROUP BY model"
+    )
+    assert {row["model"] for row in rows} == {f"{name} (output one)", f"{name} (output other)"}
+    assert rows[0]["score"] != rows[1]["score"]
+
+
 def test_every_question_is_answered_once(whole: Path) -> None:
     found = tables(whole)
     assert len(found["explanations"]) == 3 * 2

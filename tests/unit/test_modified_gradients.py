@@ -543,7 +543,7 @@ def test_weights_that_are_computed_are_no_activations():
     torch.testing.assert_close(attribution.values, row(2.0, 3.0) / math.sqrt(10), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("make", [cp.probability, cp.log_probability, cp.log_odds])
+@pytest.mark.parametrize("make", [cp.probability, cp.log_probability, cp.log_odds, cp.label_probability])
 def test_relevance_refuses_scores_that_are_not_linear_in_the_outputs(make):
     kind = make.__name__
     for method, wanted in zip(RELEVANCE, ("cp.logit or cp.contrast", "cp.logit"), strict=True):
@@ -551,6 +551,13 @@ def test_relevance_refuses_scores_that_are_not_linear_in_the_outputs(make):
             explain(method, make(SmallNet(0), 1), random_images(0))
     with pytest.raises(InputError, match=r"score must be cp\.logit, got contrast"):
         explain(ExcitationBackprop(), cp.contrast(SmallNet(0), 1), random_images(0))
+
+
+def test_relevance_refuses_a_cosine_and_takes_a_dot_product():
+    net, images = SmallNet(0), random_images(0)
+    with pytest.raises(InputError, match="got cosine_similarity"):
+        explain(LRP(), cp.similarity(net, random_images(1)), images)
+    assert explain(LRP(), cp.similarity(net, random_images(1), kind="dot"), images).values.isfinite().all()
 
 
 def test_lrp_checks_its_settings():

@@ -76,6 +76,7 @@ def questions_of(
         "format": FORMAT,
         "model": classifier.weights_hash,
         "preprocessing": classifier.card()["preprocessing"],
+        **({} if part.output is None else {"output": part.output}),
         "precision": part.precision,
         "score": explain.score,
         "target": explain.target,

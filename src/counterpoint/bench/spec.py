@@ -82,6 +82,8 @@ class ModelPart(_Part):
     """A file of weights for it."""
     random_weights: bool = False
     """Random weights instead, from seed 0."""
+    output: str | int | None = None
+    """Which part of the model's output holds the class scores, where it has several: a key, a field or an index."""
     precision: Precision = "float32"
     layers: Annotated[tuple[str, ...], AfterValidator(_different)] | None = Field(default=None, strict=False)
     """Instead of the layers of [explain]."""
@@ -94,8 +96,9 @@ class ModelPart(_Part):
 
     @property
     def title(self) -> str:
-        """What tables and the report call it: the name, and the weights where they are of a file or random."""
-        return shown_name(self.name, weights=self.weights, random=self.random_weights)
+        """What tables and the report call it: the name, weights of a file or random ones, and the output where one is picked."""
+        name = shown_name(self.name, weights=self.weights, random=self.random_weights)
+        return name if self.output is None else f"{name} (output {self.output})"
 
 
 class ExplainPart(_Part):

@@ -210,7 +210,7 @@ def prepared(models: Mapping[str, Classifier], part: ModelPart, device: str) -> 
     if not isinstance(classifier, Classifier):
         raise InputError(f"model '{part.name}' is a {type(classifier).__name__}; benchmarks ask classifiers.")
     classifier.module.to(device=device, dtype=_TYPES[part.precision])
-    return classifier
+    return classifier.with_output(part.output)
 
 
 def type_of(classifier: Classifier) -> torch.dtype:

@@ -40,7 +40,7 @@ class AttnLRP:
 
     Raises:
         ModelError: an operation without a rule, or one that cannot be seen; dropout in training mode.
-        InputError: a probability, its logarithm or log-odds, not linear in the model's outputs.
+        InputError: a probability, its logarithm, log-odds or a cosine, not linear in the outputs.
 
     Reference: Achtibat et al. 2024, arXiv:2402.05602; gates without a paper's rule and divisors as constants are ours.
     """

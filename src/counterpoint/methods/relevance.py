@@ -25,8 +25,8 @@ _COMPOSITES: dict[str, tuple[Rule, Rule | None]] = {
     "epsilon_gamma_box": ("gamma", "box"),
 }
 
-NOT_LINEAR = ("probability", "log_probability", "log_odds")
-"""Kinds of score whose last step is no sum of the model's outputs."""
+NOT_LINEAR = ("probability", "log_odds", "cosine_similarity")
+"""How kinds of score end whose last step is no sum of the model's outputs."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class LRP:
 
     Raises:
         ModelError: an operation without a rule (products of activations, softmax, layer norm, attention), or one that cannot be seen.
-        InputError: a probability, its logarithm or log-odds, not linear in the model's outputs; pixels outside of [0, 1] for the box.
+        InputError: a probability, its logarithm, log-odds or a cosine, not linear in the outputs; pixels outside of [0, 1] for the box.
 
     Reference: Bach et al. 2015, doi:10.1371/journal.pone.0130140; rules and composites after Montavon et al. 2019,
     doi:10.1007/978-3-030-28954-6_10; gamma for negative activations after Andéol et al. 2021, arXiv:2106.04923.
@@ -136,8 +136,8 @@ class ExcitationBackprop:
 
 def check_outputs(comparison: Comparison, who: str, refused: tuple[str, ...], wanted: str) -> None:
     """Raise InputError unless the score is the outputs themselves, or a sum of them where `refused` lets it pass."""
-    kind = getattr(comparison.bound, "kind", None)
-    if kind in refused:
+    kind = getattr(comparison.bound, "kind", "")
+    if kind.endswith(refused):
         raise InputError(
             f"{who} starts from the model's outputs themselves: score must be {wanted}, got {kind}."
         )
