@@ -29,12 +29,13 @@ ARCHITECTURES = (
 CHEAP = {
     **{key: {"samples": 2} for key in ("smooth_grad", "var_grad", "square_grad", "expected_gradients", "gradient_shap")},
     "integrated_gradients": {"rule": cp.quadrature.GaussLegendre(2)},
+    "revised_ig": {"rule": cp.quadrature.GaussLegendre(2)},
     "idgi": {"steps": 2},
     "guided_ig": {"steps": 4},
     "blur_ig": {"steps": 2},
     "ig2": {"steps": 3},
     "integrated_grad_cam": {"steps": 2},
-    "occlusion": {"size": 112, "stride": 112},
+    "occlusion": {"size": 48, "stride": 48},
     "feature_ablation": {"regions": cp.methods.Grid(cells=2)},
     "kernel_shap": {"regions": cp.methods.Grid(cells=2), "samples": 10, "precision": None},
     "lime": {"regions": cp.methods.Grid(cells=2), "samples": 10},
@@ -49,6 +50,7 @@ CHEAP = {
     "fgvis": {"steps": 2},
     "fei": {"steps": 2, "quantiles": 2, "every": 2, "measure": 2, "grids": (7,)},
 }  # fmt: skip
+SMALL = 96
 # One forward and one backward for each of hundreds of channels.
 PER_CHANNEL = ("score_cam", "ablation_cam")
 
@@ -72,13 +74,26 @@ class Row:
     cells: dict[str, Cell]
 
 
+def made_up(classifier: cp.Classifier) -> torch.Tensor:
+    """A made-up photograph, (1, channel, height, width): small where the network takes it, for what is tried does not depend on it."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, len(classifier.preprocessing.mean), 8, 8, generator=generator)
+    for size in ((SMALL, SMALL), classifier.preprocessing.size):
+        images = torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 1)
+        try:
+            with torch.no_grad():
+                classifier.module(images)
+        except (RuntimeError, ValueError, AssertionError):  # a network for one size of images says so in its own way
+            continue
+        break
+    return images
+
+
 def tried(name: str, methods: tuple[str, ...] = tuple(METHODS)) -> Row:
     """Explain a made-up photograph with every method, at the model's default layer where it is for layers."""
     classifier = load_model(name, random_weights=True)
-    height, width = classifier.preprocessing.size
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, len(classifier.preprocessing.mean), 8, 8, generator=generator)
-    images = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    images = made_up(classifier)
+    height, width = images.shape[2:]
     score = cp.logit(classifier)
     pixels = cp.compare(score, images, baseline=cp.baselines.Grey())
     layer = default_map_layer(classifier.module, images)

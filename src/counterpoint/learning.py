@@ -36,6 +36,8 @@ Rivals = Sequence[tuple[str, Baseline]]
 NAME = "learned"
 
 _MAPS_AT_ONCE = 8
+# Fewer are done sooner than a folded copy is made and checked.
+_FOLD_FROM = 64
 _SAVED_EVERY = 10
 
 
@@ -51,9 +53,19 @@ class Reported:
     """Of each photograph, in the bank that says what is in distribution."""
 
 
-FULL, QUICK = Reported(photographs=40, steps=6), Reported(photographs=8, steps=3, crops=1)
-QUICK_IMAGES = 30
-"""Photographs that a quick run learns from, at most."""
+@dataclass(frozen=True)
+class Effort:
+    """How much is done beside the recipe's own steps."""
+
+    reported: Reported
+    at_most: int | None = None
+    """Photographs to learn from."""
+    grad_cam: bool = True
+    """Whether pixels go in the order of Grad-CAM; otherwise in that of the gradient, smoothed, at a third of the price."""
+
+
+FULL = Effort(Reported(photographs=40, steps=6))
+QUICK = Effort(Reported(photographs=8, steps=2, crops=1), at_most=30, grad_cam=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,8 +90,7 @@ def learn(
     rivals: Rivals | None = None,
     witness: Classifier | None = None,
     seed: int = 0,
-    reported: Reported = FULL,
-    at_most: int | None = None,
+    effort: Effort = FULL,
 ) -> Taught:
     """Learn a baseline from some photographs, and report on the others.
 
@@ -94,8 +105,7 @@ def learn(
         rivals: Names and baselines to be better than; by default paper B's and road.
         witness: Another model, in whose features distances are measured once more.
         seed: Of all draws.
-        reported: How much of the report.
-        at_most: Photographs to learn from, at most.
+        effort: How much is learned from, and reported.
 
     Raises:
         InputError: too few photographs; see `Learned.fit` for the rest.
@@ -106,14 +116,16 @@ def learn(
     if out.suffix != ".safetensors":
         raise InputError(f"--out must end in .safetensors, got '{out}'.")
     rivals = list(paper_b() if rivals is None else rivals)
-    fitted, held_out = split(len(paths), recipe.least_images, seed, reported.photographs, at_most)
+    reported = effort.reported
+    fitted, held_out = split(len(paths), recipe.least_images, seed, reported.photographs, effort.at_most)
     writable_folder(out.parent)
     unfinished = out.with_suffix(".unfinished.safetensors")
     with progress.stage(0, 0.02, 1, "reading photographs"):
         images = classifier.preprocess([paths[i] for i in (*fitted, *held_out)])
     mine, others = images[: len(fitted)], images[len(fitted) :]
     with progress.stage(0.02, 0.1, 1, "maps"):
-        saliency = grad_cams(classifier, mine) if isinstance(recipe, TradeOffRecipe) else None
+        followed = effort.grad_cam and isinstance(recipe, TradeOffRecipe)
+        saliency = grad_cams(classifier, mine) if followed else None
     with progress.stage(0.1, 0.6, 1, "learning"):
         baseline = _fitted(
             classifier,
@@ -180,7 +192,9 @@ def grad_cams(classifier: Classifier, images: Tensor) -> Float[Tensor, "images h
     layer = default_map_layer(classifier.module, images[:1])
     found = []
     for part in torch.split(images, _MAPS_AT_ONCE):
-        comparison = compare(logit(classifier), part, baseline=Black(), layer=layer, fold=True)
+        comparison = compare(
+            logit(classifier), part, baseline=Black(), layer=layer, fold=len(images) >= _FOLD_FROM
+        )
         found.append(comparison.explain(GradCAM()).heatmap().detach())
         progress.advance(len(found) * _MAPS_AT_ONCE, len(images), "maps")
     return torch.cat(found)

@@ -88,14 +88,16 @@ def test_the_deviation_stands_beside_what_is_above_its_floor(images, found, devi
         torch.testing.assert_close(above, (own - floor).double(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("with_deviation", [True, False])
-def test_no_text_leaves_the_figure_and_no_panel_lies_over_another(images, found, deviation, with_deviation):
-    figure = fei_figure(found, images, deviation if with_deviation else None, caption="cat.png  ·  tiny")
+@pytest.mark.parametrize("last", ["measured", "the model has no activation that is 0 at 0, " * 6, None])
+def test_no_text_leaves_the_figure_and_no_panel_lies_over_another(images, found, deviation, last):
+    shown = deviation if last == "measured" else last
+    figure = fei_figure(found, images, shown, caption="cat.png  ·  tiny")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
     texts = [text for row in figure.subfigs for text in row.texts]
-    assert len(texts) == 2 + with_deviation
+    assert len(texts) == 2 + (last is not None)
+    assert last in (None, "measured") or last.strip() in texts[-1].get_text().replace("\n", " ")
     boxes = [each.get_tightbbox(renderer) for each in (*figure.axes, *texts)]
     for k, box in enumerate(boxes):
         assert box.x0 >= -1

@@ -80,7 +80,7 @@ def learn_baseline(
         from counterpoint.arguments import as_device
         from counterpoint.baselines import PublishedRecipe, TradeOffRecipe
         from counterpoint.data.photographs import find_photographs
-        from counterpoint.learning import FULL, QUICK, QUICK_IMAGES, learn
+        from counterpoint.learning import FULL, QUICK, learn
 
         how = TradeOffRecipe(photographs=from_photographs) if recipe == "trade-off" else PublishedRecipe()
         how = how.quick() if quick else how
@@ -96,8 +96,7 @@ def learn_baseline(
             layer=layer,
             witness=other,
             seed=seed,
-            reported=QUICK if quick else FULL,
-            at_most=QUICK_IMAGES if quick else None,
+            effort=QUICK if quick else FULL,
         )
     if as_json:
         print_json(taught.facts)

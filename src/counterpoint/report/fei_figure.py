@@ -34,7 +34,7 @@ _MOST_NAMES = 48
 def fei_figure(
     attribution: Attribution,
     images: Float[Tensor, "batch channel height width"],
-    deviation: ActivationDeviation | None = None,
+    deviation: ActivationDeviation | str | None = None,
     *,
     image: int = 0,
     caption: str = "",
@@ -46,7 +46,8 @@ def fei_figure(
     Args:
         attribution: By FEI.
         images: What was explained, pixels in [0, 1].
-        deviation: Of the same map, by `cp.metrics.activation_deviation`; without it the last row is left out.
+        deviation: Of the same map, by `cp.metrics.activation_deviation`; or why there is none, which is then said in its place. None
+            leaves the row out.
         image: Which image of the batch.
         caption: Where the image is from: a file name, a model.
 
@@ -59,7 +60,8 @@ def fei_figure(
         raise InputError("attribution must know its baseline, but only its description was saved.")
     if not 0 <= image < len(images):
         raise InputError(f"image must be from 0 to {len(images) - 1}, got {image}.")
-    heights = [3.25, 2.75] + ([3.25] if deviation is not None else [])
+    last = {} if deviation is None else {"deviation": 0.5 if isinstance(deviation, str) else 3.25}
+    heights = [3.25, 2.75, *last.values()]
     figure = Figure(
         figsize=(13.2, sum(heights)),
         dpi=130,
@@ -76,7 +78,11 @@ def fei_figure(
     _curves(curves, attribution, image, shown)
     _loss(loss, attribution.extras["loss"][image])
     _areas(areas, attribution.extras["measured"][image])
-    if deviation is not None:
+    if isinstance(deviation, str):
+        rows[2].suptitle(
+            f"no activation deviation: {deviation}", x=0.008, ha="left", fontsize=9.5, color=_GREY, wrap=True
+        )
+    elif deviation is not None:
         _deviation(rows[2], deviation, image)
     return figure
 

@@ -49,15 +49,12 @@ def _fei(attribution: Attribution, score: scores.ClassScore, images: Images, cap
     """The figure of FEI, with the activation deviation where the network has activations that can be followed."""
     from counterpoint.report.fei_figure import fei_figure
 
-    deviation: ActivationDeviation | None = None
+    deviation: ActivationDeviation | str = "only a description of the baseline was kept"
     if isinstance(attribution.baseline, Baseline):
         try:
             deviation = activation_deviation(score, images, attribution, baseline=attribution.baseline)
-        except (
-            InputError,
-            ModelError,
-        ):  # no activations, or a compiled part: the other panels stand without it
-            deviation = None
+        except (InputError, ModelError) as error:  # no activations, or a compiled part
+            deviation = str(error)
     return fei_figure(attribution, images, deviation, caption=caption)
 
 
