@@ -31,7 +31,7 @@ from counterpoint.errors import (
 from counterpoint.files import results_folder, whole_file
 from counterpoint.layers import layer_parts
 from counterpoint.places import Places, default_map_layer
-from counterpoint.protocols import Baseline, Method
+from counterpoint.protocols import Baseline, Method, Score
 from counterpoint.report import card, plot, save_png
 from counterpoint.report.further import further_figure
 from counterpoint.report.wording import name_text
@@ -80,7 +80,7 @@ class _Job:
     """All that is the same for every photograph."""
 
     classifier: Classifier
-    score: scores.ClassScore
+    score: Score
     baselines: tuple[Baseline, ...]
     baseline_names: tuple[str, ...]
     method_names: dict[Method, str]
@@ -112,7 +112,7 @@ def explain_photographs(
     paths: Sequence[str | os.PathLike[str]],
     *,
     target: scores.Target = "top1",
-    score: ScoreKind = "logit",
+    score: ScoreKind | Score = "logit",
     baselines: Sequence[Baseline],
     methods: Sequence[Method],
     layers: Sequence[str] = (),
@@ -130,7 +130,8 @@ def explain_photographs(
         classifier: The model.
         paths: Image files.
         target: The class to explain: "top1", a label or an index.
-        score: What is read of it.
+        score: What is read of it; or any other score of the classifier, `cp.region(...)` or its like,
+            and `target` does not count.
         baselines: What each photograph is compared with.
         methods: Ways to explain. One for layers gets the model's last layer with maps where `layers` is empty.
         layers: Where to explain; empty for the input.
@@ -158,7 +159,7 @@ def explain_photographs(
     names = output_names(files)
     job = _Job(
         classifier=classifier,
-        score=scores.ClassScore(classifier, target, score),
+        score=scores.ClassScore(classifier, target, score) if isinstance(score, str) else score,
         baselines=tuple(baselines),
         baseline_names=short_names("baseline", baselines),
         method_names=dict(zip(methods, short_names("method", methods), strict=True)),

@@ -8,6 +8,7 @@ import typer
 from counterpoint.cli.ending import OK, REFUSED, SOME_FAILED, ending_well, say
 from counterpoint.cli.loading import model_of
 from counterpoint.cli.options import USUAL_MODEL, Device, Json, Model, RandomWeights, Weights
+from counterpoint.cli.scoring import Asked
 from counterpoint.terminal import print_detections, print_json, print_results, progress_shown
 
 if TYPE_CHECKING:
@@ -83,6 +84,26 @@ def explain(
             help="What is read of the class; of a detection logit, probability, or a side of its box."
         ),
     ] = "logit",
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Of a segmentation: predicted, where the class wins; all; or a box y0,x0,y1,x1 in pixels of the model's input.",
+        ),
+    ] = None,
+    value: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INDEX", help="Instead of a class: this number of the output, as 0 or 0,120,80."
+        ),
+    ] = None,
+    similar_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PHOTO",
+            help="Instead of a class: how alike the model's outputs are to those of this photograph.",
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -115,12 +136,14 @@ def explain(
         )
         paths = photographs_for(photographs, out)
         on = as_device(device)
+        asked = Asked.of(region, value, similar_to)
         loaded = model_of(model, weights, random_weights).to(on)
         layers = tuple(dict.fromkeys(layer or ()))
         if isinstance(loaded, Detector):
-            if output is not None:
+            if output is not None or asked is not None:
+                what = "--output" if asked is None else asked.option
                 raise InputError(
-                    f"--output picks class scores, but '{model}' is a detector, which returns detections."
+                    f"{what} is of models with outputs for the whole image, but '{model}' is a detector, which returns detections."
                 )
             note = "" if baseline else _INCOMPLETE_DETECTION
             results = _explain_detections(
@@ -142,11 +165,12 @@ def explain(
                     f"--score {score} is a side of a detection's box, but '{model}' is no detector."
                 )
             note = "" if baseline else _INCOMPLETE
+            classifier = loaded if output is None else loaded.with_output(as_target(output))
             results = explain_photographs(
-                loaded if output is None else loaded.with_output(as_target(output)),
+                classifier,
                 paths,
                 target=as_target(target),
-                score=score,
+                score=score if asked is None else asked.score(classifier, as_target(target), score),
                 baselines=baselines or as_baselines(USUAL_BASELINES),
                 methods=methods or as_methods(USUAL_METHODS, tolerance),
                 layers=layers,

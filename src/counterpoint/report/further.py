@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from counterpoint import scores
 from counterpoint.attribution import Attribution
 from counterpoint.errors import InputError, ModelError
 from counterpoint.metrics import activation_deviation
 from counterpoint.metrics.deviation import ActivationDeviation
-from counterpoint.protocols import Baseline
+from counterpoint.protocols import Baseline, Score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Images = Float[Tensor, "1 channel height width"]
-Draw = Callable[[Attribution, scores.ClassScore, Images, str], "Figure"]
+Draw = Callable[[Attribution, Score, Images, str], "Figure"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Further:
 
 
 def further_figure(
-    attribution: Attribution, score: scores.ClassScore, images: Images, caption: str
+    attribution: Attribution, score: Score, images: Images, caption: str
 ) -> "Figure | None":
     """The figure of what this attribution holds beside its values; None where there is nothing more to see.
 
@@ -45,7 +44,7 @@ def further_figure(
     return next((each.draw(attribution, score, images, caption) for each in found), None)
 
 
-def _fei(attribution: Attribution, score: scores.ClassScore, images: Images, caption: str) -> "Figure":
+def _fei(attribution: Attribution, score: Score, images: Images, caption: str) -> "Figure":
     """The figure of FEI, with the activation deviation where the network has activations that can be followed."""
     from counterpoint.report.fei_figure import fei_figure
 

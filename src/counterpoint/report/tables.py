@@ -168,6 +168,8 @@ def explanation_title(card: Mapping[str, Any]) -> str:
 
 
 def _class_text(score: Mapping[str, Any]) -> str:
+    if score["label"] is None and score["class_target"] is None:
+        return "–"  # noqa: RUF001 (a dash: the score is of no class)
     return str(score["class_target"] if score["label"] is None else score["label"])
 
 
