@@ -7,7 +7,8 @@ CounterpointError              the command prints it as one line and ends with e
 │   ├── ImageError             a file that is no image, is cut short, or is too large to decode
 │   └── NotFiniteError         NaN or infinity where a number was needed
 ├── ModelError                 the model does not do what a score needs of it
-│   └── LayerError             a layer that does not run, runs twice, or is passed by
+│   ├── LayerError             a layer that does not run, runs twice, or is passed by
+│   └── NoGradientError        a score that does not depend on its input in a way that autograd can follow
 ├── MissingPackageError        an optional package that the request needs
 ├── FetchError                 weights that could not be downloaded, or are not those that were checked
 └── OutputError                a folder that cannot be written, a disk that is full
@@ -67,6 +68,10 @@ class ModelError(CounterpointError):
 
 class LayerError(ModelError):
     """A layer that does not run, runs twice, or is passed by."""
+
+
+class NoGradientError(ModelError):
+    """A score that does not depend on its input in a way that autograd can follow."""
 
 
 class MissingPackageError(CounterpointError):

@@ -12,7 +12,7 @@ from counterpoint.activations import Under as Under
 from counterpoint.batching import MicroBatch, Tally, in_micro_batches
 from counterpoint.checks import shape_text
 from counterpoint.cut import Cut
-from counterpoint.errors import ModelError, ShapeError
+from counterpoint.errors import ModelError, NoGradientError, ShapeError
 from counterpoint.layers import own_name
 from counterpoint.protocols import BoundScore, ModuleScore
 
@@ -173,8 +173,8 @@ class Evaluation:
         return gradients.detach(), torch.zeros_like(gradients) if products is None else products
 
 
-def _no_gradient() -> ModelError:
-    return ModelError(
+def _no_gradient() -> NoGradientError:
+    return NoGradientError(
         "the score has no gradient: it does not depend on its input in a way that autograd can follow. Does the model compute under "
         "torch.no_grad(), in NumPy, or with whole numbers (argmax, quantised)? Methods that only run the model forward do without, such as "
         "cp.methods.Occlusion() or cp.methods.RISE()."

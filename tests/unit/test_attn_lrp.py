@@ -322,13 +322,29 @@ def test_values_of_the_run_stay_the_models_own():
 # --- what is refused --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("attention", TinyViT.ATTENTION)
-def test_lrp_names_attn_lrp_where_that_one_has_a_rule(attention):
-    with pytest.raises(
-        ModelError,
-        match=r"no rule for the operation 'layer_norm'; use another method, such as cp\.methods\.AttnLRP\(\)",
-    ):
-        explain(TinyViT(0, attention), random_images(0), LRP())
+@pytest.mark.parametrize("composite", ["epsilon", "epsilon_plus"])
+def test_lrp_takes_attention_weights_as_constants_however_attention_is_written(composite):
+    values = [
+        explain(TinyViT(0, attention), random_images(0), LRP(composite=composite)).values
+        for attention in TinyViT.ATTENTION
+    ]
+    for each in values[1:]:
+        torch.testing.assert_close(each, values[0])
+
+
+def test_lrp_of_attention_is_what_constant_weights_hand_back():
+    x = row(1.0, 2.0)
+    # One token attends to two by weights 3/4 and 1/4: half a logarithm of 3 apart, and then held still.
+    weights = torch.tensor([[0.75, 0.25]], dtype=torch.float64)
+
+    def attended(x):
+        return (torch.softmax(weights.log() + 0 * x, 1) * x).sum(1, keepdim=True).expand(-1, 2)
+
+    attribution = explain(attended, x, LRP(composite="epsilon"))
+    torch.testing.assert_close(attribution.values, weights * x, rtol=1e-5, atol=0)
+
+
+def test_lrp_names_attn_lrp_where_that_one_has_a_rule():
     with pytest.raises(ModelError, match=r"no rule for the operation 'mul' of two activations; .*AttnLRP"):
         explain(lambda x: x * x.relu(), row(1.0, 2.0), LRP())
 

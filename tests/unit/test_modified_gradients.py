@@ -469,13 +469,9 @@ def test_batch_norm_over_tokens_is_no_part_of_the_linear_layer_before_it():
 
 REFUSED = {
     "the operation 'mul' of two activations": Lambda(lambda x: x * x.relu()),
-    "the operation 'sigmoid', which is not 0 at 0": nn.Sigmoid(),
-    "the operation 'softmax'": nn.Softmax(1),
-    "the operation 'layer_norm'": Lambda(lambda x: F.layer_norm(x, x.shape[1:])),
-    "the operation 'group_norm'": nn.GroupNorm(2, 4),
-    "the operation 'matmul' of two activations": Lambda(lambda x: x @ x.transpose(2, 3)),
-    "the operation 'div' with divisors": Lambda(lambda x: 1 / (1 + x)[:, :, :1] / x),
-    "the operation 'scaled_dot_product_attention'": Lambda(lambda x: F.scaled_dot_product_attention(x, x, x)),
+    "the operation '__rdiv__', which is not 0 at 0": Lambda(lambda x: 2 / (1 + x.abs())),
+    "the operation 'div' by activations": Lambda(lambda x: torch.ones_like(x.detach()) / (1 + x.abs())),
+    "the operation 'exp', which is not 0 at 0": Lambda(lambda x: x.exp()),
     "the operation 'dropout' in training mode": Lambda(lambda x: F.dropout(x, 0.5, training=True)),
     "the operation 'batch_norm' in training mode": nn.BatchNorm2d(4),
     "the operation 'cumsum'": Lambda(lambda x: x.cumsum(1)),
@@ -486,11 +482,52 @@ REFUSED = {
 @pytest.mark.parametrize("message", REFUSED)
 def test_an_operation_without_a_rule_is_refused_by_its_name(message, method):
     net = Small(REFUSED[message]).train("batch_norm" in message)
-    if "div" in message:
-        net.between = Lambda(lambda x: x.abs() / (1 + x.abs()))
     warned = pytest.warns(UserWarning, match="in training mode") if net.training else nullcontext()
     with warned, pytest.raises(ModelError, match=f"no rule for {message}"):
         explain(method, cp.logit(net, 0), random_images(0))
+
+
+GATED = {
+    "sigmoid": lambda x: x * torch.sigmoid(3 * x + 1),
+    "hard sigmoid": lambda x: F.hardsigmoid(x + 1) * x,
+    "squeeze and excitation": lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)),
+    "normaliser": lambda x: x / x.std((1, 2, 3), keepdim=True),
+}
+
+
+@pytest.mark.parametrize("method", RELEVANCE, ids=["lrp", "excitation"])
+@pytest.mark.parametrize("gated", GATED)
+def test_what_decides_how_much_passes_is_a_constant(gated, method):
+    images = random_images(0)
+    net = Small(Lambda(GATED[gated]))
+    kept = {}
+
+    def remember(module, arguments, output):
+        kept["factor"] = (output / arguments[0]).detach()
+
+    handle = net.between.register_forward_hook(remember)
+    net(images)
+    handle.remove()
+    fixed = Small(Lambda(lambda x: x * kept["factor"]))
+    torch.testing.assert_close(
+        explain(method, cp.logit(net, 0), images).values, explain(method, cp.logit(fixed, 0), images).values
+    )
+
+
+def test_normalisation_hands_relevance_through():
+    images = random_images(0)
+    for norm in (nn.GroupNorm(2, 4, dtype=torch.float64), Lambda(lambda x: F.layer_norm(x, x.shape[1:]))):
+        net = Small(norm)
+        behind = explain(LRP(), cp.logit(net, 0), images, layer="between")
+        before = explain(LRP(), cp.logit(net, 0), images, layer="stem")
+        torch.testing.assert_close(before.values, behind.values)
+
+
+@pytest.mark.parametrize("gate", [nn.Softmax(1), nn.Sigmoid()])
+def test_a_score_behind_a_gate_says_that_no_relevance_reaches_the_features(gate):
+    net = nn.Sequential(SmallNet(0), gate)
+    with pytest.raises(ModelError, match="only way leads through gates"):
+        explain(LRP(), cp.logit(net, 0), random_images(0))
 
 
 class _Doubled(torch.autograd.Function):

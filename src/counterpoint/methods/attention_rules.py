@@ -1,4 +1,4 @@
-"""Rules of relevance for the operations of transformers: softmax, products of activations, normalisation, gates, fused attention."""
+"""Rules of relevance beside those of plain convolutional networks: softmax, products of activations, normalisation, gates, attention."""
 
 from collections.abc import Callable
 from typing import Any
@@ -96,6 +96,16 @@ FURTHER: dict[str, Callable[[Call], Tensor]] = {
     **dict.fromkeys(("rsqrt", "std", "var", "norm", "linalg_norm", "linalg_vector_norm"), _constant),
 }
 """Beside, and in the place of, the rules for convolutional networks."""
+
+CONSERVATIVE: dict[str, Callable[[Call], Tensor]] = {
+    "softmax": _constant,
+    **dict.fromkeys(("matmul", "__matmul__", "mm", "bmm", "einsum"), _product),
+    "div": _quotient,
+    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm", "normalize"), _normalised),
+    **dict.fromkeys(("sigmoid", "hardsigmoid"), _constant),
+    **dict.fromkeys(("rsqrt", "std", "var", "norm", "linalg_norm", "linalg_vector_norm"), _constant),
+}
+"""What decides how much of a signal passes counts as a constant: attention weights, gates, normalisers; all goes to the signal."""
 
 WRITTEN_OUT: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Tensor]] = {
     "scaled_dot_product_attention": _fused,

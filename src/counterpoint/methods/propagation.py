@@ -205,17 +205,13 @@ class Call:
         )
 
 
-# Operations of transformers: AttnLRP has rules for them.
-_OF_TRANSFORMERS = frozenset(
-    "softmax layer_norm group_norm scaled_dot_product_attention multi_head_attention_forward".split()
-)
 _TWO = " of two activations"
 
 
 def no_rule(name: str, what: str = "") -> ModelError:
     """The error for an operation that relevance cannot be sent through."""
     other = "cp.methods.IntegratedGradients()"
-    if name in _OF_TRANSFORMERS or what == _TWO:
+    if what == _TWO:
         other = f"cp.methods.AttnLRP(), which has one, or {other}"
     return ModelError(
         f"relevance has no rule for the operation '{name}'{what}; use another method, such as {other}."

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from counterpoint.checks import check_range
 from counterpoint.comparison import Comparison
-from counterpoint.errors import InputError
+from counterpoint.errors import InputError, NoGradientError
 from counterpoint.methods.arithmetic import as_column, exact
+from counterpoint.methods.attention_rules import CONSERVATIVE, WRITTEN_OUT
 from counterpoint.methods.modified import step_by_step
 from counterpoint.methods.propagation import Propagation, Rule, Rules
 from counterpoint.protocols import Claim, Level, Outcome
@@ -49,8 +50,10 @@ class LRP:
     a w - low w+ - high w-, with the least and greatest value of a pixel in [0, 1]; at a layer's features there is no first layer.
 
     Sums of activations and averages divide in proportion, max pooling hands all to the maximum. Activations that are 0 at 0 hand
-    relevance through as it is, and so do shifts and scales by constants, normalisation among them. Batch norm is folded into the layer
-    before it, and is a shift and a scale elsewhere. All else is refused; for transformers there is `AttnLRP`.
+    relevance through as it is, and so do shifts and scales by constants. Batch norm is folded into the layer before it, and is a shift and
+    a scale elsewhere. What decides how much of a signal passes counts as a constant, so that all goes to the signal: attention weights
+    (softmax), the gates sigmoid and hard sigmoid, and the normalisers of layer, group, instance and root-mean-square norms (conservative
+    propagation). `AttnLRP` divides with attention weights and gates instead. All else is refused.
 
     Parameters:
         composite: "epsilon", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma" or "epsilon_gamma_box".
@@ -58,11 +61,13 @@ class LRP:
         gamma: Of the gamma rule.
 
     Raises:
-        ModelError: an operation without a rule (products of activations, softmax, layer norm, attention), or one that cannot be seen.
+        ModelError: an operation without a rule (products of two activations number by number, exp, cumsum), or one that cannot be seen; a
+            network whose only way to the score leads through gates.
         InputError: a probability, its logarithm, log-odds or a cosine, not linear in the outputs; pixels outside of [0, 1] for the box.
 
     Reference: Bach et al. 2015, doi:10.1371/journal.pone.0130140; rules and composites after Montavon et al. 2019,
-    doi:10.1007/978-3-030-28954-6_10; gamma for negative activations after Andéol et al. 2021, arXiv:2106.04923.
+    doi:10.1007/978-3-030-28954-6_10; gamma for negative activations after Andéol et al. 2021, arXiv:2106.04923; gates as constants after
+    Arras et al. 2017, arXiv:1706.07206, attention weights and normalisers after Ali et al. 2022, arXiv:2202.07304.
     """
 
     composite: Composite = "epsilon_plus"
@@ -93,6 +98,8 @@ class LRP:
             first=first,
             epsilon=self.epsilon,
             gamma=self.gamma,
+            further=CONSERVATIVE,
+            written_out=WRITTEN_OUT,
         )
         # Every rule is linear in the relevance: it starts at 1, and gets its unit here.
         relevance = relevance_of(comparison, rules)
@@ -130,7 +137,14 @@ class ExcitationBackprop:
     def __call__(self, comparison: Comparison) -> Outcome:
         """One gradient for each image, in which each convolution is run again, up to twice."""
         check_outputs(comparison, "ExcitationBackprop", (*NOT_LINEAR, "contrast"), "cp.logit")
-        rules = Rules(convolution="plus", linear="plus", bias=False, excitation=True)
+        rules = Rules(
+            convolution="plus",
+            linear="plus",
+            bias=False,
+            excitation=True,
+            further=CONSERVATIVE,
+            written_out=WRITTEN_OUT,
+        )
         return Outcome(values=relevance_of(comparison, rules))
 
 
@@ -148,4 +162,10 @@ def relevance_of(comparison: Comparison, rules: Rules) -> Float[Tensor, "batch *
     comparison = step_by_step(comparison)
     if comparison.cut is not None:
         rules = replace(rules, first=None)
-    return exact(comparison.gradients(comparison.end, under=lambda image: Propagation(rules)))
+    try:
+        return exact(comparison.gradients(comparison.end, under=lambda image: Propagation(rules)))
+    except NoGradientError as error:
+        raise NoGradientError(
+            "no relevance reaches the features: the score has no gradient, or its only way leads through gates (softmax, sigmoid), which "
+            "count as constants. Explain what comes before them, or use cp.methods.AttnLRP() or cp.methods.IntegratedGradients()."
+        ) from error
