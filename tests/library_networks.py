@@ -83,7 +83,11 @@ def made_up(classifier: cp.Classifier) -> torch.Tensor:
         try:
             with torch.no_grad():
                 classifier.module(images)
-        except (RuntimeError, ValueError, AssertionError):  # a network for one size of images says so in its own way
+        except (
+            RuntimeError,
+            ValueError,
+            AssertionError,
+        ):  # a network for one size of images says so in its own way
             continue
         break
     return images

@@ -127,7 +127,7 @@ def test_the_first_page_shows_the_example_while_the_worker_loads_and_then_comes_
     assert visit.page.locator("#controls > fieldset:disabled").count() == 1
     served.worker.ready()
     visit.page.wait_for_selector("#controls > fieldset:enabled")
-    assert visit.page.inner_text("#status") == "ready"
+    visit.page.wait_for_selector("#status.ready:has-text('ready')")
     assert visit.page.locator("#part-main").get_attribute("data-key") == "example"
     visit.close()
     served.close()
@@ -266,6 +266,128 @@ def test_a_class_is_found_by_its_label(visit):
     page.wait_for_url(re.compile("target=1&"))
 
 
+def chosen(page) -> list[str]:
+    return page.eval_on_selector_all(
+        "#controls [name=target]:checked", "all => all.map((each) => each.value)"
+    )
+
+
+@pytest.mark.parametrize("path", ["/explain", "/compare", "/trust"])
+def test_a_label_that_is_typed_is_the_class_that_is_asked_for(visit, path):
+    page = visit(path).page
+    page.wait_for_selector("#part-top b:has-text('60 %')")
+    assert chosen(page) == ["top1"]
+    page.fill("#search", "CUP")
+    page.wait_for_selector("#sought [value='4']:checked")
+    assert chosen(page) == ["4"]
+    assert "Changed" in page.inner_text("#changed")
+    page.click("button.primary")
+    page.wait_for_url(re.compile("target=4&"))
+    page.wait_for_function("() => document.getElementById('search').value === ''")
+    assert chosen(page) == ["4"]
+    page.wait_for_function("() => document.getElementById('changed').textContent === ''")
+
+
+def test_one_of_the_list_that_is_typed_is_marked_there_and_a_later_click_wins(visit):
+    page = visit("/explain").page
+    page.wait_for_selector("#part-top b:has-text('60 %')")
+    page.fill("#search", "lynx")
+    page.wait_for_selector("#part-top [value='5']:checked")
+    page.check("#part-top [name=target][value='3']")
+    assert page.input_value("#search") == ""
+    with page.expect_response("**/parts/ask"):  # what the controls fetch leaves the choice alone
+        page.select_option("#baseline", "black")
+    page.wait_for_timeout(300)
+    assert chosen(page) == ["3"]
+    page.click("button.primary")
+    page.wait_for_url(re.compile("target=3&"))
+    assert chosen(page) == ["3"]
+
+
+def test_a_text_that_names_no_class_is_refused_at_its_field_and_asks_nothing(visit, served):
+    page = visit(EXPLAINED).page
+    page.wait_for_selector("#part-main[data-key]:not([data-key=''])")
+    page.wait_for_selector("#part-top b:has-text('60 %')")
+    asked, address = len(served.worker.asked), page.url
+    page.fill("#search", "lynxx")
+    page.wait_for_selector("#sought-note:has-text('near it: 5 lynx')")
+    assert chosen(page) == []
+    page.click("button.primary")
+    page.wait_for_selector("#sought-note.wrong")
+    assert "Not asked" in page.inner_text("#changed")
+    assert page.evaluate("document.activeElement.id") == "search"
+    assert page.get_attribute("#search", "aria-invalid") is not None
+    assert (len(served.worker.asked), page.url) == (asked, address)
+    page.fill("#search", "")
+    page.wait_for_function("() => !document.getElementById('sought-note')")
+    assert chosen(page) == ["top1"]
+
+
+def test_a_text_that_is_sent_before_it_was_looked_up_is_refused_by_the_server(browser, served):
+    visit = Visit(browser, served, "/explain")
+    page = visit.page
+    page.wait_for_selector("#part-top b:has-text('60 %')")
+    page.focus("#search")
+    page.wait_for_timeout(300)
+    page.evaluate("document.getElementById('search').value = 'lynxx'")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#sought-note.wrong:has-text('near it: 5 lynx')")
+    page.wait_for_selector("#changed:has-text('Not asked')")
+    assert page.url.endswith("/explain")
+    assert page.locator("#part-main").count() == 1
+    visit.close(quiet=False)  # the browser itself notes the status 422
+
+
+def test_on_a_phone_the_result_comes_into_sight_and_a_tap_reads_the_map(visit):
+    page = visit(
+        EXPLAINED, viewport={"width": 360, "height": 740}, has_touch=True, reduced_motion="reduce"
+    ).page
+    page.wait_for_selector("#controls > fieldset:enabled")
+    wait_for_maps(page, 1)
+    page.select_option("#baseline", "blur")
+    page.locator("button.primary").tap()
+    page.wait_for_url(re.compile("baseline=blur"))
+    wait_for_maps(page, 1)
+    top = page.evaluate("document.getElementById('view').getBoundingClientRect().top")
+    assert 0 <= top < 200
+    assert page.evaluate("document.activeElement.id") == "view"
+    page.locator("canvas[data-large]").tap()
+    assert re.match("row 1[56], column 1[56]: ", page.inner_text("#reading"))
+    assert page.locator(".cross.on").count() == 1
+
+
+def test_the_chosen_photograph_is_in_sight_and_no_panel_scrolls_within_another(browser, tmp_path):
+    for k in range(40):
+        Image.new("RGB", (8, 8), (6 * k, 90, 120)).save(tmp_path / f"{k:02}.png")
+    served = Served(images=tmp_path)
+    visit = Visit(browser, served)
+    visit.page.wait_for_selector("#controls > fieldset:enabled")
+    seen = visit.page.evaluate(
+        """() => {
+          const box = document.getElementById("photos").getBoundingClientRect();
+          const chosen = document.querySelector("#photos :checked").parentElement.getBoundingClientRect();
+          return chosen.top >= box.top && chosen.bottom <= box.bottom;
+        }"""
+    )
+    assert seen
+    nested = visit.page.evaluate(
+        """() => [...document.querySelectorAll("#controls, #controls *")].filter((each) =>
+          ["auto", "scroll"].includes(getComputedStyle(each).overflowY) && each.scrollHeight > each.clientHeight + 1)
+          .some((each, _, all) => all.some((other) => other !== each && other.contains(each)))"""
+    )
+    assert not nested
+    visit.close()
+    served.close()
+
+
+def test_the_status_says_that_work_goes_on(visit, served):
+    served.worker.hold()
+    page = visit(EXPLAINED).page
+    page.wait_for_selector("#status.busy:has-text('working')")
+    served.worker.let_go()
+    page.wait_for_selector("#status.ready")
+
+
 def test_a_photograph_of_ones_own_is_taken_in_and_chosen(visit):
     page = visit().page
     page.wait_for_selector("#controls > fieldset:enabled")
@@ -276,6 +398,7 @@ def test_a_photograph_of_ones_own_is_taken_in_and_chosen(visit):
     )
     page.wait_for_selector("[name=photo][value^=upload-]:checked", state="attached")
     page.wait_for_function("() => document.querySelector('#photos img').naturalWidth > 0")
+    assert page.locator("#photos label").first.get_attribute("title") == "my <cat>.png"
 
 
 def test_a_file_that_is_no_photograph_is_refused_in_words(browser, served):
@@ -375,7 +498,8 @@ def test_pixels_are_taken_away_with_a_slider_that_shows_image_score_and_distance
     assert page.get_attribute("[data-removal-picture]", "src") != source
     facts = page.inner_text("[data-removal-facts]")
     assert "1.44" in facts  # 9 (1 - 0.6)^2
-    assert "1.8, beyond the limit" in facts
+    assert "+1.8 spreads, more than for 95 % of real ones" in facts
+    assert "standard deviation" in page.inner_text("[data-removal-unit]")
     assert page.locator("[data-removal-chart] circle").count() == 2
     assert page.locator("[data-removal-far] circle").count() == 2
     page.check("[name=removal-kind][value=insertion]")
@@ -400,6 +524,11 @@ def test_the_verdict_comes_with_its_reasons_and_its_evidence(visit):
     )
     assert painted > 3
     page.wait_for_selector("[data-sanity] svg path.line")
+    assert page.locator("[data-sanity] path.line").count() == 3
+    named = page.locator("#part-sanity .chips li").all_inner_texts()
+    assert named[:2] == ["rank correlation of the values", "of their sizes"]
+    assert "0.00 of the values and 0.04 of their sizes" in page.inner_text("#part-sanity > p")
+    assert "0.00 of the values and 0.04 of their sizes (which decides)" in page.inner_text("#part-verdict")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -428,9 +557,13 @@ def test_a_saved_attribution_is_drawn_with_its_numbers(browser, tmp_path):
     saved = tmp_path / "saved.safetensors"
     saved.write_bytes(b"read by the worker")
     served = Served(results=saved)
-    visit = Visit(browser, served, "/results")
+    visit = Visit(browser, served, "/")
+    assert visit.page.url.endswith("/results")
     wait_for_maps(visit.page, 1)
     assert "96 % is explained." in visit.page.inner_text(".lead")
+    assert "The photograph is not in the file" in visit.page.inner_text("#part-results")
+    visit.page.hover("canvas[data-large]")
+    assert visit.page.inner_text("[data-reading]").startswith("row ")
     assert "4.0 %" in visit.page.inner_text(".facts") or "4 %" in visit.page.inner_text(".facts")
     visit.close()
     served.close()
@@ -485,6 +618,15 @@ def test_without_javascript_the_page_says_what_is_missing(visit):
     page = visit("/", java_script_enabled=False).page
     assert "needs JavaScript" in page.inner_text("main")
     assert "Against a blurred image" in page.inner_text("main")
+    assert page.locator("canvas:visible, input:visible, select:visible, button:visible").count() == 0
+
+
+def test_without_javascript_a_finished_explanation_is_its_figure(visit):
+    wait_for_maps(visit(EXPLAINED).page, 1)
+    page = visit(EXPLAINED, java_script_enabled=False).page
+    assert page.locator(".stage img:visible").count() == 1
+    assert page.locator(".stage img:visible").get_attribute("src").endswith("/figure.png")
+    assert page.locator(".stage img:visible").evaluate("image => image.naturalWidth") > 0
 
 
 def test_a_studio_that_is_gone_is_said_to_be(browser):

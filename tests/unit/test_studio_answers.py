@@ -21,6 +21,7 @@ from bench_folders import write_folder
 from counterpoint.cli import app
 from counterpoint.data.photographs import sample_path
 from counterpoint.metrics.curves import curves as curve_table
+from counterpoint.report.sheet import sheet_of
 from counterpoint.studio import code
 from counterpoint.studio.answers import Answers
 from counterpoint.studio.jobs import Jobs, Task
@@ -175,8 +176,32 @@ def test_an_explanation_has_the_librarys_numbers(here, images, question):
     else:
         assert answer["relative_error"] is None
         assert "shares" in answer["undefined"]
-    assert answer["vmax"] > 0
+    assert answer["cancellation"] == pytest.approx(
+        float(attribution.cancellation), rel=1e-4, nan_ok=True
+    ) or (answer["claim"] != "shares" and answer["cancellation"] is None)
+    assert (answer["value_error"] is None) == math.isnan(float(attribution.value_error))
     assert answer["sentence"]
+
+
+@pytest.mark.parametrize("question", [IG, cell(method="gradient"), cell(method="grad_cam")])
+def test_the_colour_scale_ends_where_that_of_the_saved_figure_does(here, images, question):
+    answer = here.answer(question)
+    comparison = cp.compare(
+        cp.logit(cp.load_model(MODEL)), images, baseline=cp.baselines.Blur(sigma=5), layer=answer["layer"]
+    )
+    attribution = comparison.explain(cp.spec.build("method", question.method))
+    row = sheet_of([attribution], images, 0, "", "", None).rows[0]
+    factor = 100.0 if answer["claim"] == "shares" else 1.0
+    end = factor * answer["vmax_smoothed" if answer["layer"] == "input" else "vmax"]
+    # The page rounds up to two digits, as the figure does.
+    assert end <= row.limit * 1.0001
+    assert row.limit < 1.1001 * end
+    assert rounded_up(end) == pytest.approx(row.limit)
+
+
+def rounded_up(value: float) -> float:
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / unit - 1e-9) * unit
 
 
 def test_what_is_saved_is_what_the_command_writes(here, tmp_path):
@@ -240,6 +265,8 @@ def test_with_a_folder_of_photographs_curves_say_how_far_out_of_distribution_the
         far = line["out_of_distribution"]
         assert far["fractions"] == line["fractions"]
         assert len(far["excesses"]) == len(far["beyond_limit"]) == 4
+        # The line that the page draws is where points begin to lie beyond 95 % of real photographs.
+        assert [excess > far["limit"] for excess in far["excesses"]] == far["beyond_limit"]
     here.answers.close()
 
 
@@ -344,10 +371,11 @@ def test_the_catalogue_lists_every_method_and_baseline(names, here):
     json.dumps(catalogue.as_dict(), allow_nan=False)
 
 
-def test_a_model_that_cannot_be_loaded_says_why(tmp_path):
-    here = Here(tmp_path, models=(MODEL, "nowhere:nothing"))
-    model = catalogue_of(here.workshop).model("nowhere:nothing")
-    assert "nowhere" in model.error
+@pytest.mark.parametrize(("name", "word"), [("nowhere:nothing", "nowhere"), ("mtcnn", "detector")])
+def test_a_model_that_cannot_be_loaded_says_why(tmp_path, name, word):
+    here = Here(tmp_path, models=(MODEL, name))
+    model = catalogue_of(here.workshop).model(name)
+    assert word in model.error
     here.answers.close()
 
 
@@ -465,6 +493,19 @@ def test_the_command_of_a_check_finds_the_same(here, tmp_path, question):
             "weights": lambda facts: facts["steps"][-1]["spearman"],
         }
         assert numbers[name](found["checks"][name]) == pytest.approx(numbers[name](answer), rel=1e-5)
+
+
+def test_maps_are_called_by_what_they_are_in_the_python(names):
+    cells = (IG, cell(method="gradient"), cell(method="gradient", layer="layers.2"))
+    text = code.python_of(
+        Curves(cells=cells, baselines=("mean",), steps=4), NAMED, names=names, given=code.Given()
+    )
+    for name in (
+        "integrated_gradients against blur:sigma=5",
+        "gradient against blur:sigma=5",
+        "gradient at layers.2 against blur:sigma=5",
+    ):
+        assert f'maps["{name}"] = ' in text
 
 
 def test_no_text_can_break_out_of_the_python():

@@ -3,14 +3,19 @@
 import json
 import re
 import time
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("starlette", reason="the studio's packages are not installed")
 from starlette.testclient import TestClient
 
 from counterpoint.studio.app import studio_app
+from counterpoint.studio.catalogue import Model
+from counterpoint.studio.pages import explaining
 from counterpoint.studio.pages.budget import bar_of
+from counterpoint.studio.pages.rendering import Pages
 from counterpoint.studio.pages.views import parameters_of, view_of, with_parameters
 from counterpoint.studio.questions import Cell, Results
 from counterpoint.studio.settings import Limits
@@ -253,9 +258,221 @@ def test_parameters_of_one_baseline_may_come_as_fields_of_their_own(opened):
     assert with_parameters("blur", {"sigma": ""}) == "blur"
 
 
-def test_a_searched_label_names_its_class_by_number(opened):
-    view = view_of(Fields({"search": "281 tabby"}), opened.studio.settings, [])
-    assert view.cell().target == 281
+HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+FORM = {"HX-Request": "true", "HX-Target": "view"}
+
+
+@pytest.mark.parametrize("page", ["explain", "compare", "trust"])
+@pytest.mark.parametrize("typed", ["lynx", "LYNX", "5", "5 lynx"])
+def test_a_search_asks_for_the_class_that_it_names(opened, page, typed):
+    for name in ("search", "target"):
+        text = opened.page(f"/{page}?{QUERY}&{name}={typed}")
+        assert '"target":5' in text.replace("&#34;", '"').replace("\\", "")
+        assert 'name="target" value="5" checked' in text
+        assert 'value="top1" checked' not in text
+    response = opened.client.get(f"/{page}?{QUERY}&search={typed}&target=top1", headers=FORM)
+    assert "target=5" in response.headers["hx-push-url"]
+
+
+@pytest.mark.parametrize("page", ["explain", "compare", "trust"])
+@pytest.mark.parametrize(
+    ("typed", "word"),
+    [
+        ("lynxx", "5 lynx"),
+        ("1 lynx", "“lynx” is 5 lynx"),
+        ("-1 x", "class is called “-1 x”"),
+        ("99999999999", "from 0 to 5"),
+    ],
+)
+def test_a_search_that_names_no_class_is_refused_and_explains_none(opened, page, typed, word):
+    address = f"/{page}?{QUERY}&search={typed}&target=top1"
+    plain = opened.client.get(address, headers=HTML)
+    assert plain.status_code == 422
+    assert plain.headers["content-type"].startswith("text/html")
+    assert word in plain.text
+    sent = opened.client.get(address, headers=FORM)
+    assert sent.status_code == 422
+    assert sent.headers["hx-push-url"] == "false"
+    assert 'id="sought"' in sent.text
+    assert 'id="view"' not in sent.text
+    assert word in sent.text
+    assert opened.worker.asked == []
+
+
+def test_what_is_typed_is_looked_up_before_it_is_asked(opened):
+    assert 'value="5" checked' in opened.page("/parts/labels?model=made_up&search=lynx")
+    refused = opened.page("/parts/labels?model=made_up&search=lyn")
+    assert "refused" in refused
+    assert "5 lynx" in refused
+    assert 'id="sought"' not in opened.page("/parts/labels?model=made_up&search=")
+
+
+def test_a_class_that_is_in_the_list_is_marked_there_and_not_offered_twice(opened):
+    opened.finished(shown_as="top", question={"kind": "top", "photo": "sample-chelsea", "model": "made_up"})
+    text = opened.page(f"/explain?{QUERY}&search=tench")
+    assert 'data-mark="0"' in text
+    assert text.count('name="target" value="0"') == 1
+    assert 'name="target" value="0" checked' in text
+    first = opened.page(f"/explain?{QUERY}&target=2")
+    assert 'data-mark="top1"' in first
+
+
+def test_while_the_model_loads_a_label_is_refused_and_not_taken_for_another_class():
+    opened = Opened(ready=False)
+    response = opened.client.get(f"/explain?{QUERY}&search=lynx", headers=HTML)
+    assert response.status_code == 422
+    assert "still loading" in response.text
+    opened.studio.close()
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "word"),
+    [
+        ("/no/such/page", 404, "no such page"),
+        ("/explain?photo=upload-" + "0" * 32, 404, "what was sent goes when the studio ends"),
+        ("/trust?photo=folder-0", 404, "another folder"),
+        ("/save/nothing.zip", 404, "no such explanation"),
+        (f"/explain?{QUERY}&score=rank", 422, "score"),
+    ],
+)
+def test_people_are_refused_with_a_page_and_programs_with_json(opened, path, status, word):
+    page = opened.client.get(path, headers=HTML)
+    assert page.status_code == status
+    assert page.text.startswith("<!doctype html>")
+    assert word in page.text
+    assert 'href="/"' in page.text
+    assert "studio.css" in page.text
+    for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
+        plain = opened.client.get(path, headers=headers)
+        assert plain.status_code == status
+        assert word in plain.json()["error"]
+
+
+def test_the_api_answers_in_json_in_a_browser_too(opened):
+    assert opened.client.get("/api/jobs/nothing", headers=HTML).json()["error"]
+
+
+def test_a_kept_address_whose_photograph_is_gone_can_be_asked_of_another(opened):
+    gone = opened.client.get(f"/trust?{QUERY.replace('sample-chelsea', 'upload-0')}", headers=HTML)
+    assert 'href="/trust?model=made_up&amp;baseline=black&amp;method=gradient"' in gone.text
+
+
+# ---- the frame
+
+
+def test_the_status_says_that_work_goes_on(opened):
+    assert ">ready<" in opened.page("/parts/status")
+    opened.worker.hold()
+    opened.part()
+    busy = opened.page("/parts/status")
+    assert 'class="status busy"' in busy
+    assert ">working<" in busy
+    opened.worker.let_go()
+    opened.finished()
+    assert ">ready<" in opened.page("/parts/status")
+
+
+def test_a_model_that_could_not_be_loaded_is_said_on_every_page_and_in_the_terminal():
+    said = []
+    opened = Opened()
+    opened.studio._say = said.append
+    broken = Model(name="made_up", title="Made up", error="its <weights> are not there.")
+    opened.studio._learn(replace(opened.studio.catalogue, models=(broken,)))
+    for page in PAGES:
+        text = opened.page(page)
+        assert 'class="status failed"' in text
+        assert "could not be loaded: its &lt;weights&gt; are not there." in text
+    assert said == ["error: the model 'made_up' could not be loaded: its <weights> are not there."]
+    opened.studio.close()
+
+
+def test_a_worker_that_is_gone_for_good_is_said(opened):
+    opened.studio.jobs.died("the process ended.", broken=True)
+    text = opened.page("/")
+    assert 'class="status failed"' in text
+    assert "The process ended." in text
+
+
+def test_results_that_were_opened_come_first(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    given = Opened(results=tmp_path)
+    start = given.client.get("/", follow_redirects=False)
+    assert (start.status_code, start.headers["location"]) == (303, "/results")
+    tabs = re.findall(r'<a href="/(\w+)', given.page("/results").partition("<nav")[2])
+    assert tabs == ["results", "explain", "compare", "trust"]
+    given.studio.close()
+
+
+def test_from_an_explanation_compare_has_the_usual_baselines_beside_it(opened):
+    text = opened.page("/explain?photo=sample-chelsea&model=made_up&baseline=blur&method=gradient")
+    address = re.search(r'href="(/compare[^"]*)"', text)[1].replace("&amp;", "&")
+    assert address.count("baseline=") == 3
+    assert "There is one map only" not in opened.page(address)
+    assert "There is one map only" in opened.page("/compare?baseline=blur&method=gradient")
+
+
+def test_ones_own_photographs_come_first(tmp_path):
+    for name in ("b.png", "a.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    opened = Opened(images=tmp_path)
+    sent = opened.studio.add_upload((tmp_path / "a.png").read_bytes(), "mine.png")
+    assert [photo.title for photo in opened.studio.photos()][:4] == ["mine.png", "a", "b", "Chelsea the cat"]
+    text = opened.page("/explain")
+    assert text.index(f'value="{sent.id}"') < text.index('value="sample-chelsea"')
+    opened.studio.close()
+
+
+def test_an_explanation_shows_how_much_cancels_and_how_well_the_map_itself_is_known(opened):
+    opened.finished()
+    key = opened.studio.key(Cell.model_validate(CELL))
+    plain = opened.studio.answer(key)
+    page = Pages(opened.studio)
+    cell = Cell.model_validate(CELL)
+    guarded = {**plain, "relative_error": 0.0072, "cancellation": 180.0, "value_error": 0.032}
+    values = explaining.result(page, cell, key, guarded)
+    text = page.text("explanation.html", view=None, **values)
+    assert 'class="guarded"' in text
+    assert "<dd>180</dd>" in text
+    assert "≈ 3.2 %" in text
+    assert 'class="fine"' not in text
+
+
+@pytest.mark.parametrize("nothing", [{"relative_error": None, "undefined": "target too small"}])
+def test_no_place_is_named_where_there_is_nothing_to_explain(opened, nothing):
+    opened.finished()
+    cell = Cell.model_validate(CELL)
+    key = opened.studio.key(cell)
+    answer = {**opened.studio.answer(key), **nothing}
+    assert explaining.result(Pages(opened.studio), cell, key, answer)["where"] == ""
+
+
+def test_what_waits_behind_other_work_says_so(opened):
+    opened.worker.hold()
+    opened.part()
+    preview = {"kind": "preview", "photo": "sample-chelsea", "model": "made_up", "baseline": "blur"}
+    assert "waits for other work" in opened.part(shown_as="preview", question=preview)
+    opened.worker.let_go()
+    opened.finished()
+    assert "baseline.png" in opened.finished(shown_as="preview", question=preview)
+
+
+def test_without_scripts_a_finished_map_is_its_figure(opened):
+    opened.finished()
+    key = opened.studio.key(Cell.model_validate(CELL))
+    text = opened.page(
+        "/explain?photo=sample-chelsea&model=made_up&baseline=black&method=integrated_gradients"
+    )
+    assert re.search(rf'<noscript><a href="/answers/{key}/figure.png">', text)
+    assert opened.client.get(f"/answers/{key}/figure.png").status_code == 200
+
+
+def test_a_target_in_words_is_refused_with_what_a_target_is(opened):
+    response = opened.client.post("/api/jobs", json={**CELL, "target": "tabby"}, headers=OWN)
+    assert response.status_code == 422
+    assert "the index of a class" in response.json()["error"]
 
 
 def test_the_bar_adds_up_to_the_target_whatever_the_signs():

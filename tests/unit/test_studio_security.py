@@ -1,7 +1,13 @@
 """What the studio refuses: foreign hosts and origins, missing tokens, what is too large, and what names a file."""
 
+import base64
+import hashlib
 import io
 import json
+import re
+import socket
+import struct
+import zlib
 from dataclasses import fields
 from typing import get_type_hints
 
@@ -15,10 +21,12 @@ from counterpoint.baselines import BASELINES
 from counterpoint.errors import InputError
 from counterpoint.methods import METHODS
 from counterpoint.studio.app import studio_app
-from counterpoint.studio.questions import FILE_READERS
+from counterpoint.studio.questions import FILE_READERS, Cell
 from counterpoint.studio.security import POLICY
+from counterpoint.studio.serving import other_addresses
 from counterpoint.studio.settings import Limits, Settings
 from counterpoint.studio.studio import Studio
+from counterpoint.studio.uploads import name_of
 
 ADDRESS = "http://127.0.0.1:8000"
 OWN = {"Origin": ADDRESS}
@@ -69,6 +77,35 @@ def is_refused(response, status, word) -> None:
 def test_another_host_name_is_refused_on_every_route(client, host):
     for path in ("/", "/api/photos", "/static/studio.css", "/photos/sample-chelsea.png", "/nowhere"):
         is_refused(client.get(path, headers={"Host": host}), 403, "host name")
+
+
+def is_a_page_alone(response, status, word) -> None:
+    """A page that needs nothing else, and whose policy allows its own style sheet only, by its hash."""
+    assert response.status_code == status
+    assert response.headers["content-type"].startswith("text/html")
+    assert word in response.text
+    style = re.search("<style>(.*?)</style>", response.text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
+    assert not re.search(r"<script|<link|\sstyle=|<img", response.text)
+
+
+def test_people_at_another_host_name_read_why_and_where_to_go(client):
+    page = client.get("/", headers={"Host": "evil.example:8000", "Accept": "text/html"})
+    is_a_page_alone(page, 403, "host name")
+    assert 'href="http://127.0.0.1:8000/"' in page.text
+    api = client.get("/api/photos", headers={"Host": "evil.example:8000", "Accept": "text/html"})
+    is_refused(api, 403, "host name")
+
+
+def test_people_without_the_token_read_where_it_is():
+    studio, client = opened("http://192.168.7.7:8000", host="192.168.7.7", token="secret-secret")
+    page = client.get("/explain", headers={"Accept": "text/html"})
+    is_a_page_alone(page, 403, "token")
+    assert "secret-secret" not in page.text
+    assert "terminal" in page.text
+    studio.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "[::1]:8000", "LOCALHOST:8000"])
@@ -125,6 +162,16 @@ def test_every_answer_keeps_to_itself(client, path):
 def test_another_host_needs_a_token():
     with pytest.raises(InputError, match="token"):
         Settings(host="0.0.0.0")
+
+
+def test_a_studio_that_is_open_everywhere_names_the_addresses_that_others_reach_it_at(monkeypatch):
+    found = [(socket.AF_INET, 0, 0, "", (each, 0)) for each in ("127.0.1.1", "192.168.7.7", "192.168.7.7")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+    addresses = other_addresses(Settings(host="0.0.0.0", token="secret"))
+    assert addresses.count("http://192.168.7.7:8000/?token=secret") == 1
+    assert not any("//127." in address for address in addresses)
+    assert other_addresses(Settings()) == []
+    assert other_addresses(Settings(host="192.168.7.7", token="secret")) == []
 
 
 @pytest.mark.parametrize("host", ["192.168.7.7", "0.0.0.0"])
@@ -194,13 +241,45 @@ def test_uploads_are_known_by_their_content_and_kept_under_its_hash(client):
     again = sent(client, picture(), name="other.txt")
     assert again.json() == first.json()
     assert first.json()["id"].startswith("upload-")
-    assert "passwd" not in first.text
+    assert first.json()["title"] == "passwd"
+    assert ".." not in first.text
     thumbnail = client.get(f"/photos/{first.json()['id']}.png")
     assert Image.open(io.BytesIO(thumbnail.content)).size == (40, 30)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WebP", "BMP", "TIFF"])
-def test_the_usual_formats_are_taken(client, kind):
+@pytest.mark.parametrize(
+    ("sent_as", "shown"),
+    [
+        ("my <cat>.png", "my <cat>.png"),
+        ("C:\\photos\\Katze schön.jpg", "Katze schön.jpg"),
+        ("../../etc/passwd", "passwd"),
+        ("sample:coffee", "sample_coffee"),
+        ("-rf.png", "rf.png"),
+        (".hidden", "hidden"),
+        ("a\nb\0\u202ec.png", "a_b__c.png"),
+        ("x" * 400 + ".jpeg", "x" * 80),
+        ("", "photograph.png"),
+        ("..", "photograph.png"),
+    ],
+)
+def test_a_name_is_kept_to_be_shown_and_means_nothing_elsewhere(sent_as, shown):
+    assert name_of(sent_as) == shown
+
+
+def test_code_names_a_photograph_as_it_was_called_and_the_disk_does_not():
+    studio, client = opened()
+    id = sent(client, picture(), name="my cat.png").json()["id"]
+    assert studio._kept(id).path.name == f"{id}.png"
+    code = studio.code(Cell(**{**CELL, "photo": id}))
+    assert code["command"].startswith("counterpoint explain 'my cat.png' ")
+    assert 'classifier.preprocess(["my cat.png"])' in code["python"]
+    studio.close()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WebP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM"])
+def test_what_a_folder_may_hold_can_be_sent_too(client, kind):
+    if kind.upper() not in Image.SAVE:
+        pytest.skip(f"this build of Pillow writes no {kind}")
     assert sent(client, picture(kind=kind)).status_code == 201
 
 
@@ -226,7 +305,7 @@ def test_what_a_photograph_carries_beside_its_pixels_is_not_kept():
         (b"hello", 415, "must be PNG"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "must be PNG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", 415, "must be PNG"),
-        (b"GIF89a" + b"\0" * 99, 415, "must be PNG"),
+        (b"GIF89a" + b"\0" * 99, 422, "the photograph"),
         (picture()[:200], 422, "damaged"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 99, 422, "damaged"),
     ],
@@ -242,6 +321,20 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded():
     is_refused(sent(client, picture(size=(40, 30))), 413, "too large to decode")
     assert sent(client, picture(size=(40, 25))).status_code == 201
     studio.close()
+
+
+def test_a_picture_that_pillow_would_not_open_is_refused_with_our_own_limit(client):
+    # 30,000 x 30,000 pixels, more than Pillow opens, and none of them there.
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in (
+        (b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"")),
+        (b"IEND", b""),
+    ):
+        content += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    response = sent(client, content)
+    is_refused(response, 413, "at most 50,000,000 pixels")
+    assert "Pillow" not in response.text
 
 
 def test_there_is_an_end_to_how_many_photographs_are_kept():
@@ -278,7 +371,7 @@ def test_an_upload_is_a_form_with_one_file(client):
         ({"photo": "../../etc/passwd"}, 422, "photo"),
         ({"photo": "/etc/passwd"}, 422, "photo"),
         ({"photo": "sample-chelsea\n"}, 422, "photo"),
-        ({"photo": "upload-" + "0" * 32}, 404, "no photograph"),
+        ({"photo": "upload-" + "0" * 32}, 404, "not here any more"),
         ({"model": "resnet50"}, 404, "no model"),
         ({"model": "os:system"}, 404, "no model"),
         ({"baseline": "learned:file=/etc/passwd"}, 422, "names a file"),
@@ -291,7 +384,8 @@ def test_an_upload_is_a_form_with_one_file(client):
         ({"method": "m" * 300}, 422, "method"),
         ({"layer": "../x"}, 422, "layer"),
         ({"score": "rank"}, 422, "score"),
-        ({"target": "tabby"}, 422, "target"),
+        ({"target": "tabby"}, 422, "the index of a class"),
+        ({"target": 10**9}, 422, "the index of a class"),
         ({"target": -1}, 422, "target"),
         ({"kind": "shell"}, 422, "kind"),
         ({"path": "/etc/passwd"}, 422, "path"),

@@ -91,7 +91,7 @@ def made(places, side=64) -> list[float]:
         ([(3, 3, 0.35), (3, 60, 0.35), (60, 3, 0.3)], "70 % of what speaks for it lies in the upper half."),
         (
             [(3, 3, 1.0), (3, 60, 1.0), (60, 3, 1.0), (60, 60, 1.0)],
-            "What speaks for it is spread over the picture.",
+            "No quarter or half of the picture dominates.",
         ),
         ([(3, 3, -1.0)], ""),
         # What cancels within a square speaks for nothing.
@@ -122,8 +122,45 @@ def test_text_forms_are_read_aloud_without_what_says_nothing():
         wording.form("integrated_gradients:tolerance=0.01,rule=none")
         == "integrated gradients: tolerance 0.01"
     )
+    # What a parameter is given stays as it has to be written.
+    assert (
+        wording.form("integrated_gradients:rule=gauss_legendre(8),value_tolerance=0.1")
+        == "integrated gradients: rule gauss_legendre(8), value tolerance 0.1"
+    )
+    assert (
+        wording.form("lime:regions=grid(cells=4,b=2),samples=9")
+        == "lime: regions grid(cells=4,b=2), samples 9"
+    )
     assert wording.form("local_mean") == "local mean"
 
 
 def test_bytes_of_a_map_are_its_numbers():
     assert list(wording.floats(b"\0\0\x80?\0\0\0\xc0")) == [1.0, -2.0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "look", "word"),
+    [
+        ({}, "fine", ""),
+        ({"cancellation": 30.0, "value_error": 0.001}, "fine", ""),
+        ({"cancellation": 180.0}, "guarded", "180 times the target"),
+        ({"value_error": 0.032}, "guarded", "about 3.2 %"),
+        ({"relative_error": 0.3, "value_error": 0.4}, "alert", "about 40 %"),
+        ({"relative_error": None, "value_error": 0.4}, "", ""),
+    ],
+)
+def test_a_small_error_of_the_sum_is_only_good_news_where_it_says_something_of_the_map(changed, look, word):
+    found, words = wording.reliance({**ANSWER, "relative_error": 0.0072, **changed})
+    assert found == look
+    assert word in words
+    assert bool(words) == bool(word)
+
+
+def test_what_random_weights_leave_is_said_of_the_values_and_of_their_sizes():
+    steps = [{"spearman": 0.0011, "absolute_spearman": 0.43}]
+    assert wording.random_weights({"layers": 20, "steps": steps}) == (
+        "With all 20 layers random, the rank correlation with the map as it was is "
+        "0.00 of the values and 0.43 of their sizes."
+    )
+    none = [{"spearman": None, "absolute_spearman": None}]
+    assert "constant" in wording.random_weights({"layers": 20, "steps": none})

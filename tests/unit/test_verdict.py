@@ -132,6 +132,25 @@ def test_likeness_under_random_weights_decides_at_its_thresholds(spearman, absol
     assert standings(weights=weights(spearman, absolute))["weights"] == standing
 
 
+@pytest.mark.parametrize(
+    ("spearman", "absolute", "words"),
+    [
+        (0.0011, 0.43, "0.00 of the values and 0.43 of their sizes (which decides): a part of it"),
+        (-0.4, 0.1, "−0.40 of the values (which decides) and 0.10 of their sizes: a part of it"),  # noqa: RUF001
+        (0.2, None, "0.20 of the values: it shows"),
+        (0.11, 0.11, "0.11 of the values and 0.11 of their sizes: it shows"),
+    ],
+)
+def test_likeness_is_named_as_of_the_values_and_of_their_sizes_and_says_which_decides(
+    spearman, absolute, words
+):
+    reason = next(
+        each for each in judged(weights=weights(spearman, absolute))["reasons"] if each["check"] == "weights"
+    )
+    assert f"its rank correlation with itself is {words}" in reason["words"]
+    assert reason["value"] == max(abs(each) for each in (spearman, absolute) if each is not None)
+
+
 def test_what_is_missing_is_named_with_its_reason():
     found = judged(pathway=None)
     reason = next(reason for reason in found["reasons"] if reason["check"] == "pathway")

@@ -29,9 +29,7 @@ class Further:
     draw: Draw
 
 
-def further_figure(
-    attribution: Attribution, score: Score, images: Images, caption: str
-) -> "Figure | None":
+def further_figure(attribution: Attribution, score: Score, images: Images, caption: str) -> "Figure | None":
     """The figure of what this attribution holds beside its values; None where there is nothing more to see.
 
     Args:

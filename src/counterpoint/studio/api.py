@@ -46,8 +46,8 @@ def routes(studio: Studio) -> list[Route]:
                     raise Refused(
                         422, "no photograph came with the request: send one file as multipart/form-data."
                     )
-                content = await sent.read()
-            photo = await run_in_threadpool(studio.add_upload, content)
+                content, name = await sent.read(), sent.filename or ""
+            photo = await run_in_threadpool(studio.add_upload, content, name)
         return JSONResponse(_plain(photo), status_code=201)
 
     async def ask(request: Request) -> Response:

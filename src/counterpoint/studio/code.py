@@ -19,6 +19,7 @@ from counterpoint.studio.questions import (
     Verdict,
     photos_of,
 )
+from counterpoint.studio.textform import parts_of
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _body(question: Question, names: Names, given: Given) -> list[str]:
                 *_asking(question.cell, names),
                 'found = cp.trust(comparison, method, checks=["weights"])',
                 'for step in found.facts["weights"]["steps"]:',
-                '    print(step["randomised"], step["layer"], step["spearman"])',
+                '    print(step["randomised"], step["layer"], step["spearman"], step["absolute_spearman"])',
             ]
         case Verdict():
             judges = ", ".join(expression("baseline", text, names) for text in question.baselines)
@@ -245,10 +246,10 @@ def _bank(folder: str) -> list[str]:
 
 def _curves(question: Curves, names: Names) -> list[str]:
     lines = [_score(question.cells[0]), "maps = {}"]
-    for place, cell in enumerate(question.cells, 1):
+    for cell in question.cells:
         lines += [
             *_asking(cell, names, score=False),
-            f'maps["map {place}"] = comparison.explain(method)',
+            f"maps[{_quoted(_map_name(cell))}] = comparison.explain(method)",
             "",
         ]
     baselines = ", ".join(expression("baseline", text, names) for text in question.baselines)
@@ -258,6 +259,11 @@ def _curves(question: Curves, names: Names) -> list[str]:
         "for row in table.to_records():",
         '    print(row["kind"], row["baseline"], row["saliency"], row["area"])',
     ]
+
+
+def _map_name(cell: Cell) -> str:
+    """No two maps of a question have the same."""
+    return f"{cell.method}{f' at {cell.layer}' if cell.layer else ''} against {cell.baseline}"
 
 
 def _results(results: str) -> list[str]:
@@ -281,7 +287,7 @@ def expression(kind: str, text: str, names: Names) -> str:
     called = names.python.get(name.strip())
     if called is None:
         return f"spec.build({_quoted(kind)}, {_quoted(text)})"
-    return f"{called}({', '.join(_argument(part, names) for part in _split(rest))})"
+    return f"{called}({', '.join(_argument(part, names) for part in parts_of(rest))})"
 
 
 def _argument(text: str, names: Names) -> str:
@@ -299,23 +305,11 @@ def _value(text: str, names: Names) -> str:
         return text.removeprefix("+")
     if text.endswith(")") and "(" in text:
         name, _, rest = text.partition("(")
-        inner = ", ".join(_argument(part, names) for part in _split(rest[:-1]))
+        inner = ", ".join(_argument(part, names) for part in parts_of(rest[:-1]))
         if not name:
             return f"({inner},)"
         return f"{names.python.get(name.strip(), name.strip())}({inner})"
     return f"{names.python[text]}()" if text in names.python else _quoted(text)
-
-
-def _split(text: str) -> Sequence[str]:
-    """`text` cut at its commas, those within brackets left alone."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
 
 
 def _joined(lines: Sequence[str]) -> str:

@@ -172,6 +172,12 @@ class Jobs:
         with self._lock:
             return self._unfinished()
 
+    @property
+    def broken(self) -> str:
+        """Why nothing can be worked out any more; empty while it can."""
+        with self._lock:
+            return self._broken
+
     # What the worker says.
 
     def ready(self) -> None:

@@ -189,6 +189,11 @@ def words_of(error: ValidationError) -> str:
     """The first thing that is wrong, in one sentence."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"] if part not in KINDS)
+    if "target" in first["loc"]:
+        return (
+            'the question is not understood: target must be "top1" or the index of a class, a whole number from 0 to 1,000,000; '
+            "/api/catalogue has the labels by index."
+        )
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if first["type"] == "string_pattern_mismatch":
         message = "it has signs that it cannot have, or not the form that it must have"

@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from counterpoint.studio.pages.alone import page_alone
+from counterpoint.studio.refusals import is_for_people
 from counterpoint.studio.settings import Settings
 
 POLICY = (
@@ -70,10 +72,10 @@ class Security:
         send = _with_headers(send)
         refusal = self._refusal(scope, headers)
         if refusal is not None:
-            await _refuse(send, *refusal)
+            await self._refuse(scope, headers, send, *refusal)
             return
         if self._settings.token is not None and not self._has_cookie(headers):
-            await self._welcome(scope, send)
+            await self._welcome(scope, headers, send)
             return
         most = self._most(scope["path"])
         announced = _one(headers, "content-length")
@@ -135,14 +137,13 @@ class Security:
     def _is_token(self, text: str) -> bool:
         return hmac.compare_digest(text.encode(), (self._settings.token or "").encode())
 
-    async def _welcome(self, scope: Scope, send: Send) -> None:
+    async def _welcome(self, scope: Scope, headers: list[tuple[str, str]], send: Send) -> None:
         """The token in the address becomes a cookie, and leaves the address."""
         asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = next((value for name, value in asked if name == "token"), "")
         if scope["method"] not in _SAFE or not self._is_token(given):
-            await _refuse(
-                send, 403, "this studio needs the token in the address that it printed when it was started."
-            )
+            words = "this studio needs the token in the address that it printed when it was started."
+            await self._refuse(scope, headers, send, 403, words)
             return
         rest = urlencode([(name, value) for name, value in asked if name != "token"])
         # One slash only: two would begin the address of another host.
@@ -153,6 +154,18 @@ class Security:
             {"type": "http.response.start", "status": 303, "headers": [*found, (b"content-length", b"0")]}
         )
         await send({"type": "http.response.body", "body": b""})
+
+    async def _refuse(
+        self, scope: Scope, headers: list[tuple[str, str]], send: Send, status: int, words: str
+    ) -> None:
+        """In JSON, or, to somebody in a browser, with a page."""
+        accepted = _one(headers, "accept") or ""
+        if scope["method"] not in _SAFE or not is_for_people(scope["path"], accepted):
+            await _refuse(send, status, words)
+            return
+        address = f"http://127.0.0.1:{self._settings.port}/" if self._settings.is_loopback else ""
+        page, policy = page_alone(status, words, address=address)
+        await _send(send, status, page.encode(), "text/html; charset=utf-8", policy)
 
     def _most(self, path: str) -> int:
         limits = self._settings.limits
@@ -194,10 +207,14 @@ def _with_headers(send: Send) -> Send:
 
 
 async def _refuse(send: Callable[[Message], object], status: int, words: str) -> None:
-    body = json.dumps({"error": words}).encode()
+    await _send(send, status, json.dumps({"error": words}).encode(), "application/json", POLICY)
+
+
+async def _send(send: Callable[[Message], object], status: int, body: bytes, kind: str, policy: str) -> None:
     headers = [
-        (b"content-type", b"application/json"),
+        (b"content-type", kind.encode()),
         (b"content-length", str(len(body)).encode()),
+        (b"content-security-policy", policy.encode()),
         # What is left of the request is not read.
         (b"connection", b"close"),
     ]

@@ -1,11 +1,13 @@
 """Serve a studio until it is interrupted."""
 
+import errno
+import ipaddress
 import socket
 import sys
 import threading
 import webbrowser
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 
 from counterpoint.errors import InputError, MissingPackageError
 from counterpoint.studio.settings import Settings
@@ -32,13 +34,17 @@ def serve(settings: Settings, *, opens: bool, say: Callable[[str], None]) -> Non
             f'the studio needs {error.name}; install it with: pip install "counterpoint[studio]"'
         ) from error
     from counterpoint.studio.app import studio_app
+    from counterpoint.studio.model_names import check_models
     from counterpoint.studio.studio import Studio
 
+    check_models(settings.models)
     with closing(_listening(settings)) as listener:
-        app = studio_app(Studio(settings))
+        app = studio_app(Studio(settings, say=say))
 
         def announce() -> None:
             say(f"The studio is at {settings.url}")
+            if others := other_addresses(settings):
+                say(f"From other machines: {'  '.join(others)}")
             say("Ctrl-C ends it.")
             if opens:
                 # On a thread: some browsers keep the caller waiting.
@@ -75,6 +81,31 @@ def _listening(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise InputError(
-            f"cannot listen at {settings.host}:{settings.port}: {(error.strerror or str(error)).lower()}; choose another --port."
+            f"cannot listen at {settings.host}:{settings.port}: {(error.strerror or str(error)).lower()}; {_way_out(error)}"
         ) from error
     return listener
+
+
+def _way_out(error: OSError) -> str:
+    """It is the host that is wrong, or the port."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "--host must be a name or an address of this machine, or 0.0.0.0 for all of its addresses."
+    return "choose another --port."
+
+
+def other_addresses(settings: Settings) -> list[str]:
+    """The first page as other machines reach it, where the studio listens at every address of this one."""
+    if settings.host not in ("0.0.0.0", "::"):
+        return []
+    family = socket.AF_INET if settings.host == "0.0.0.0" else socket.AF_INET6
+    found: list[str] = []
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        # Nothing is sent: a datagram socket only looks up which of its own addresses would be used. The address is kept for documents.
+        probe.connect(("192.0.2.1" if family == socket.AF_INET else "2001:db8::1", 9))
+        found.append(probe.getsockname()[0])
+    with suppress(OSError):
+        found += [str(each[4][0]) for each in socket.getaddrinfo(socket.gethostname(), None, family)]
+    kept = [
+        each for each in dict.fromkeys(found) if not ipaddress.ip_address(each.partition("%")[0]).is_loopback
+    ]
+    return [settings.url_at(each) for each in kept]

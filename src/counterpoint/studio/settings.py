@@ -77,5 +77,9 @@ class Settings:
     @property
     def url(self) -> str:
         """The address of the first page, with the token where there is one."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.host, self.host)
+        return self.url_at({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host))
+
+    def url_at(self, host: str) -> str:
+        """The same at another of this machine's names or addresses."""
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}/" + (f"?token={self.token}" if self.token else "")

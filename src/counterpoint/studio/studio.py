@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import counterpoint
 from counterpoint.studio import code, photos, saving, uploads
 from counterpoint.studio.answers import EXAMPLE, Answers
-from counterpoint.studio.catalogue import Catalogue
+from counterpoint.studio.catalogue import Catalogue, Model
 from counterpoint.studio.jobs import Job, Jobs
 from counterpoint.studio.photos import Kept, Photo, Thumbnails
 from counterpoint.studio.questions import (
@@ -43,17 +43,18 @@ class Studio:
 
     Args:
         settings: What it was started with.
+        say: Told what whoever started it should know: a model that could not be loaded.
 
     Raises:
         InputError: no such folder of photographs, or results that cannot be read.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, *, say: Callable[[str], None] = lambda line: None) -> None:
+        self.settings, self._say = settings, say
         self.catalogue: Catalogue | None = None
         """What there is to choose from; None while the worker is loading."""
         folder = [] if settings.images is None else photos.photographs_in(settings.images)
-        self._offered: dict[str, Kept] = {kept.photo.id: kept for kept in [*photos.samples(), *folder]}
+        self._offered: dict[str, Kept] = {kept.photo.id: kept for kept in [*folder, *photos.samples()]}
         if settings.results is not None:
             check_results(settings.results)
         reference = reference_of(folder)
@@ -102,11 +103,18 @@ class Studio:
         """Whether the worker has not yet told what there is to choose from."""
         return self.catalogue is None
 
+    @property
+    def unloaded(self) -> tuple[Model, ...]:
+        """The models that could not be loaded."""
+        return (
+            () if self.catalogue is None else tuple(model for model in self.catalogue.models if model.error)
+        )
+
     # Photographs.
 
     def photos(self) -> list[Photo]:
-        """All that can be asked about: samples, the folder's, uploads."""
-        return [kept.photo for kept in [*self._offered.values(), *self._uploads.all()]]
+        """All that can be asked about, one's own first: uploads from the last on, the folder's, samples."""
+        return [kept.photo for kept in [*reversed(self._uploads.all()), *self._offered.values()]]
 
     def thumbnail(self, id: str) -> bytes:
         """A PNG of at most 256 pixels a side.
@@ -117,13 +125,17 @@ class Studio:
         """
         return self._thumbnails.of(self._kept(id))
 
-    def add_upload(self, content: bytes) -> Photo:
+    def add_upload(self, content: bytes, name: str = "") -> Photo:
         """Take a photograph in.
+
+        Args:
+            content: Of the file.
+            name: What the file was called: shown, and in code, but no place on the disk.
 
         Raises:
             Refused: 413 too large, 415 no photograph, 422 damaged.
         """
-        return self._uploads.add(content)
+        return self._uploads.add(content, name)
 
     # Questions.
 
@@ -199,11 +211,13 @@ class Studio:
 
     def _learn(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
+        for model in self.unloaded:
+            self._say(f"error: the model '{model.name}' could not be loaded: {model.error}")
 
     def _kept(self, id: str) -> Kept:
         found = self._offered.get(id) or self._uploads.get(id)
         if found is None:
-            raise Refused(404, f"no photograph '{id[:80]}' is offered here.")
+            raise Refused(404, _GONE.get(id.partition("-")[0], f"no photograph '{id[:80]}' is offered here."))
         return found
 
     def _check(self, question: Question) -> None:
@@ -241,6 +255,12 @@ class Studio:
         plain = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         key = hashlib.sha256(plain.encode()).hexdigest()[:32]
         return key, {id: str(each.path) for id, each in kept.items()}
+
+
+_GONE = {
+    "upload": "this photograph is not here any more: what was sent goes when the studio ends. Send it again, or choose another.",
+    "folder": "this photograph is not here: the studio was started with another folder, or without one (--images). Choose another.",
+}
 
 
 class _Later:

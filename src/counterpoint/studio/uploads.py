@@ -1,8 +1,12 @@
-"""Photographs from the outside: known by their content, decoded with guards, kept under their hash, never under a name of their own."""
+"""Photographs from the outside: known by their content, decoded with guards, kept under their hash; what they were called is shown only."""
 
 import hashlib
+import re
 import threading
+import unicodedata
 from pathlib import Path
+
+from PIL import Image
 
 from counterpoint.errors import ImageError
 from counterpoint.images import read_image
@@ -17,8 +21,16 @@ _BEGINNINGS = (
     (b"BM", "BMP"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
 )
-FORMATS = "PNG, JPEG, WebP, BMP or TIFF"
+_AVIF = (b"ftypavif", b"ftypavis")
+_PPM = re.compile(rb"P[1-6][\s#]")
+FORMATS = "PNG, JPEG, WebP, GIF, AVIF, BMP, TIFF, JPEG 2000 or PPM"
+"""What a folder of photographs may hold can be sent too."""
+_USUAL_NAME = "photograph.png"
 
 
 class Uploads:
@@ -44,8 +56,12 @@ class Uploads:
         """The one of an id."""
         return self._kept.get(id)
 
-    def add(self, content: bytes) -> Photo:
-        """Take one in; the same content again is the same photograph.
+    def add(self, content: bytes, name: str = "") -> Photo:
+        """Take one in; the same content again is the same photograph, by its first name.
+
+        Args:
+            content: Of the file.
+            name: What the file was called.
 
         Raises:
             Refused: 413 for too many bytes, pixels or photographs, 415 for what is none, 422 for a damaged one.
@@ -75,8 +91,9 @@ class Uploads:
             path = self._folder / f"{id}.png"
             path.write_bytes(png)
             self._bytes += len(png)
-            photo = Photo(id, f"your photograph {len(self._kept) + 1}", "upload")
-            self._kept[id] = Kept(photo, path, "photograph.png")
+            called = name_of(name)
+            photo = Photo(id, called, "upload")
+            self._kept[id] = Kept(photo, path, called)
             return photo
 
     def _decoded(self, id: str, content: bytes) -> bytes:
@@ -87,6 +104,11 @@ class Uploads:
             sent.write_bytes(content)
             return png_bytes(read_image(sent, max_pixels=self._limits.upload_pixels), quick=True)
         except ImageError as error:
+            if isinstance(error.__cause__, Image.DecompressionBombError):
+                raise Refused(
+                    413,
+                    f"the photograph is too large to decode: at most {self._limits.upload_pixels:,} pixels are taken; scale it down first.",
+                ) from error
             words = str(error).replace(f"'{sent}'", "the photograph")
             raise Refused(413 if "too large" in words else 422, words) from error
         finally:
@@ -95,6 +117,22 @@ class Uploads:
 
 def format_of(content: bytes) -> str | None:
     """The format that a file begins like; None for one that is not taken."""
+    if content[4:12] in _AVIF:
+        return "AVIF"
+    if _PPM.match(content):
+        return "PPM"
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "WebP"
     return next((name for beginning, name in _BEGINNINGS if content.startswith(beginning)), None)
+
+
+def name_of(sent: str) -> str:
+    """What a file was called, fit to be shown and to stand in code: without folders, signs that mean something there, or an end.
+
+    It is no place on the disk. A command takes neither an option nor a sample for it.
+    """
+    last = re.split(r"[/\\]", unicodedata.normalize("NFC", sent))[-1]
+    kept = "".join(each if each.isprintable() and each != ":" else "_" for each in last).strip().lstrip(".-~")
+    stem, dot, suffix = kept[:200].rpartition(".")
+    short = f"{stem[:80]}{dot}{suffix[:8]}" if stem else kept[:80]
+    return short or _USUAL_NAME

@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from counterpoint import numerals
+from counterpoint.studio.textform import parts_of
+from counterpoint.trusting.verdict import correlations
 
 # A map that misses less than this share of its target, one way or the other, is called complete.
 CLOSE = 0.05
+# From so many times its target on, the sizes of a map's values cancel in its sum: it then says little about the map.
+CANCELS = 100.0
 # Of what speaks for the class, this share must lie in a region before a sentence names the region.
 NAMED_FROM = 0.5
 # Regions with their share of the picture's area: one is named if the map favours it clearly over an even spread.
@@ -114,11 +118,18 @@ def plain(name: str) -> str:
 
 
 def form(text: str) -> str:
-    """A text form to be read: "blur: sigma 10"."""
+    """A text form to be read: "integrated gradients: rule gauss_legendre(8)". Values stay as they are written."""
     name, _, parameters = text.partition(":")
-    given = [part for part in parameters.split(",") if part and not part.endswith("=none")]
-    shown = ", ".join(re.sub(r"\.0$", "", part.replace("=", " ", 1)) for part in given)
-    return plain(f"{name}: {shown}" if shown else name)
+    given = [part for part in parts_of(parameters) if not part.endswith("=none")]
+    shown = ", ".join(_parameter(part) for part in given)
+    return f"{plain(name)}: {shown}" if shown else plain(name)
+
+
+def _parameter(part: str) -> str:
+    name, equals, value = part.partition("=")
+    if not equals or "(" in name:
+        return part
+    return f"{plain(name)} {re.sub(r'[.]0$', '', value)}"
 
 
 def amount(value: float, score: str) -> str:
@@ -158,6 +169,26 @@ def sentence(answer: Mapping[str, Any]) -> str:
     return f"Against {against}, {_explained(1 - missing)} of {what} is explained."
 
 
+def reliance(answer: Mapping[str, Any]) -> tuple[str, str]:
+    """How far the error of the sum can be relied on: its look, and what has to be known beside it.
+
+    "alert" above 5 %, where the sum itself is far off; "guarded" where the sum is close but the map need not be: its own error is the
+    larger one, or values of more than a hundred times the target cancel in it; "fine" otherwise; empty where there is no error.
+    """
+    error, own, cancelled = (answer.get(name) for name in ("relative_error", "value_error", "cancellation"))
+    if error is None:
+        return "", ""
+    notes = []
+    if cancelled is not None and cancelled >= CANCELS:
+        notes.append(
+            f"Values of {number(cancelled, 2)} times the target cancel in this sum: that it is close says little about single places."
+        )
+    if own is not None and own > error:
+        notes.append(f"The map itself is known to about {percent(own)}, less well than its sum.")
+    look = "alert" if error > CLOSE else "guarded" if notes else "fine"
+    return look, " ".join(notes)
+
+
 def _explained(share: float) -> str:
     """A share near 1 keeps the digits that tell it from 1."""
     if share > 0.9:
@@ -169,7 +200,7 @@ def where(values: Sequence[float], height: int, width: int) -> str:
     """Where what speaks for the class lies: "63 % of what speaks for it lies in the upper left quarter."; empty where nothing does.
 
     The map is summed in 16 x 16 squares, and positive sums count. A quarter or the middle is named from half of the total on, a half from
-    65 %; otherwise it is said to be spread.
+    65 %; otherwise none is said to dominate.
 
     Args:
         values: (height * width,), row by row.
@@ -186,7 +217,7 @@ def where(values: Sequence[float], height: int, width: int) -> str:
     half = max((each for each in shares if each[0] not in _SMALL), key=lambda each: each[1])
     if half[1] >= _HALF_FROM:
         return f"{percent(half[1])} of what speaks for it lies {half[0]}."
-    return "What speaks for it is spread over the picture."
+    return "No quarter or half of the picture dominates."
 
 
 _SMALL = {name for name, top, bottom, left, right in _REGIONS if (bottom - top) * (right - left) <= 0.25}
@@ -257,7 +288,8 @@ def pathway(answer: Mapping[str, Any]) -> str:
 
 def random_weights(answer: Mapping[str, Any]) -> str:
     """What is left of a map when all weights are random."""
-    last = answer["steps"][-1]["spearman"] if answer["steps"] else None
-    if last is None:
+    last = answer["steps"][-1] if answer["steps"] else {}
+    numbers = [last.get("spearman"), last.get("absolute_spearman")]
+    if all(number is None for number in numbers):
         return "With random weights the map becomes constant: there is nothing to compare."
-    return f"With all {answer['layers']} layers random, the rank correlation with the map as it was is {number(last, 2)}."
+    return f"With all {answer['layers']} layers random, the rank correlation with the map as it was is {correlations(*numbers)}."

@@ -204,8 +204,33 @@ def _of_weights(found: Mapping[str, Any]) -> Reason:
         "doubtful": "a part of it comes from the photograph or the architecture, not from what was learned",
         "bad": "it hardly depends on what the model has learned",
     }
-    words = f"With all weights random its rank correlation with itself is {alike:.2f}: {means[standing]}."
+    words = f"With all weights random its rank correlation with itself is {correlations(*numbers, decides=True)}: {means[standing]}."
     return Reason(check="weights", standing=standing, words=words, value=alike)
+
+
+def correlations(of_values: float | None, of_sizes: float | None = None, *, decides: bool = False) -> str:
+    """The two rank correlations of maps in words: "0.00 of the values and 0.43 of their sizes".
+
+    Args:
+        of_values: None where it is not known, as of a constant map.
+        of_sizes: Of the magnitudes.
+        decides: Say which is the larger one, signs aside, where they differ.
+    """
+    named = [
+        (number, name)
+        for number, name in ((of_values, "of the values"), (of_sizes, "of their sizes"))
+        if number is not None
+    ]
+    differ = len({_two_decimals(abs(number)) for number, _ in named}) > 1
+    deciding = max(named, key=lambda each: abs(each[0]))[1] if decides and differ else ""
+    return " and ".join(
+        f"{_two_decimals(number)} {name}{' (which decides)' if name == deciding else ''}"
+        for number, name in named
+    )
+
+
+def _two_decimals(number: float) -> str:
+    return "0.00" if abs(number) < 0.005 else f"{number:.2f}".replace("-", "−")  # noqa: RUF001 (a minus sign)
 
 
 def _between(number: float, good: float, bad: float) -> Standing:

@@ -30,7 +30,7 @@ class Row:
     @property
     def name(self) -> str:
         """In words."""
-        return wording.plain(self.method) + (f" at {self.layer}" if self.layer else "")
+        return wording.form(self.method) + (f" at {self.layer}" if self.layer else "")
 
 
 def routes(pages: Pages) -> list[Route]:
@@ -103,10 +103,10 @@ def cell(question: Cell, key: str, answer: dict[str, Any]) -> dict[str, Any]:
     explained = None
     if answer["claim"] == "shares" and answer.get("relative_error") is not None:
         explained = answer["result"] / answer["target"]
-    name = wording.plain(question.method) + (f" at {question.layer}" if question.layer else "")
+    name = wording.form(question.method) + (f" at {question.layer}" if question.layer else "")
     return {
         "key": key,
         "answer": answer,
         "explained": explained,
-        "name": f"{name} against {question.baseline}",
+        "name": f"{name} against {wording.form(question.baseline)}",
     }

@@ -69,7 +69,9 @@ def waiting(pages: Pages, question: Question, job: Job, place: Place, words: str
     if place.kind in _IN_CONTROLS:
         if job.is_finished:
             return _in_controls(pages, place, error=words)
-        return _in_controls(pages, place, poll=_carried(question, place))
+        # While something long runs, a place in the controls would stay empty without a word.
+        queued = "waits for other work" if job.place else ""
+        return _in_controls(pages, place, poll=_carried(question, place), queued=queued)
     share = job.progress.done / job.progress.total if job.state == "running" and job.progress.total else None
     return _waiting(pages, job, place, words, share, _carried(question, place))
 
@@ -101,6 +103,8 @@ def _waiting(
     unfinished = not job.is_finished
     template = "progress.html" if place.follows and unfinished else "waiting.html"
     headers = {} if unfinished else {"HX-Retarget": f"#wait-{place.part}", "HX-Reswap": "outerHTML"}
+    if unfinished and not place.follows:
+        headers["HX-Trigger"] = "studio:asked"  # the status line listens
     return pages.part(
         template,
         status=status,
@@ -121,6 +125,7 @@ def _in_controls(
     answer: dict[str, Any] | None = None,
     poll: dict[str, str] | None = None,
     error: str = "",
+    queued: str = "",
 ) -> HTMLResponse:
     found = answer or {}
     view = view_of(place.given, pages.studio.settings, pages.photo_ids)
@@ -130,6 +135,7 @@ def _in_controls(
         key=key,
         poll=poll,
         error=error,
+        queued=queued,
         top=found.get("top", []),
         layers=found.get("layers", []),
     )

@@ -37,17 +37,28 @@ def shown(key: str, answer: dict[str, Any]) -> dict[str, Any]:
         return {"key": key, "answer": answer, "rankings": _rankings(answer)}
     pairs = [
         ("class", f"{answer['label']}, {answer['index']}"),
-        ("baseline", answer["baseline"]),
-        ("method", answer["method"]),
+        ("baseline", wording.form(answer["baseline_short"])),
+        ("method", wording.form(answer["method_short"])),
         ("layer", answer["layer"]),
         ("f(x)", wording.number(answer["score"])),
         ("f(x′)", wording.number(answer["baseline_score"])),  # noqa: RUF001 (a prime)
         ("target", wording.number(answer["target"])),
         ("result", wording.number(answer["result"])),
         ("error", f"{wording.number(answer['error'])} ({wording.percent(answer['relative_error'])})"),
+        *_of_the_map(answer),
         ("cost", wording.cost(answer["cost"])),
     ]
     return {"key": key, "answer": answer, "facts": pairs}
+
+
+def _of_the_map(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the error of the sum does not say."""
+    found = []
+    if (cancelled := answer.get("cancellation")) is not None:
+        found.append(("cancellation, Σ |values| / |target|", wording.number(cancelled, 2)))
+    if (own := answer.get("value_error")) is not None:
+        found.append(("error of the map, estimated", f"≈ {wording.percent(own)}"))
+    return found
 
 
 def _rankings(answer: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -10,10 +11,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from counterpoint.studio import wording
+from counterpoint.studio.classes import NoSuchClass, suggestions
 from counterpoint.studio.jobs import Job
-from counterpoint.studio.pages import choices, finished
+from counterpoint.studio.pages import choices, explaining, finished
 from counterpoint.studio.pages.rendering import Pages
-from counterpoint.studio.pages.views import Given, view_of
+from counterpoint.studio.pages.views import Given, View, view_of
 from counterpoint.studio.questions import Question, question_of
 from counterpoint.studio.refusals import Refused
 
@@ -45,17 +47,17 @@ def routes(pages: Pages) -> list[Route]:
         )
 
     def status(request: Request) -> Response:
-        # Once the worker is ready, the controls come alive: they listen for this.
-        headers = {"HX-Trigger": "studio:ready"} if pages.is_ready else None
-        return pages.part("status.html", headers=headers)
+        # Once the worker is ready, the controls come alive: they listen for this, once.
+        awaited = request.query_params.get("awaited") == "yes"
+        headers = {"HX-Trigger": "studio:ready"} if pages.is_ready and awaited else None
+        return pages.part("status.html", headers=headers, oob=True)
 
     def labels(request: Request) -> Response:
-        sought = request.query_params.get("search", "").strip().casefold()[:80]
+        view = view_of(request.query_params, pages.studio.settings, pages.photo_ids)
         catalogue = pages.studio.catalogue
-        known = () if catalogue is None else catalogue.labels(request.query_params.get("model", ""))
-        found = [(k, label) for k, label in enumerate(known) if sought in f"{k} {label}".casefold()]
-        found.sort(key=lambda each: not each[1].casefold().startswith(sought))
-        return pages.part("labels.html", labels=found[:_MOST_LABELS])
+        known = () if catalogue is None else catalogue.labels(view.model)
+        found = suggestions(view.search, known, _MOST_LABELS)
+        return pages.part("labels.html", labels=found, typed=bool(view.search), **_meant(pages, view))
 
     def parameters(request: Request) -> Response:
         kind = "method" if request.query_params.get("kind") == "method" else "baseline"
@@ -72,6 +74,17 @@ def routes(pages: Pages) -> list[Route]:
         Route("/parts/labels", labels),
         Route("/parts/parameters", parameters),
     ]
+
+
+def _meant(pages: Pages, view: View) -> dict[str, Any]:
+    """The class that is meant by what is typed so far, or why none is."""
+    if not view.search:
+        return {}
+    try:
+        view = replace(view, target=str(pages.class_of(view.model, view.search)))
+    except NoSuchClass as refusal:
+        return explaining.not_sought(refusal.words)
+    return explaining.sought(pages, view, explaining.top_of(pages, view))
 
 
 def _answered(pages: Pages, given: Any, act: Any, *, follows: bool = False) -> Response:

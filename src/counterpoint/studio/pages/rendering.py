@@ -3,20 +3,37 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlencode
 
 import jinja2
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from counterpoint.studio import wording
 from counterpoint.studio.answers import EXAMPLE
+from counterpoint.studio.classes import LARGEST, NoSuchClass, class_sought
 from counterpoint.studio.pages.views import View, view_of
+from counterpoint.studio.questions import USUAL_BASELINES
 from counterpoint.studio.studio import Studio
 
 TABS = ("explain", "compare", "trust", "results")
+TITLES = {
+    403: "This address does not open the studio",
+    404: "This is not here",
+    405: "This address takes no such request",
+    413: "This is too large",
+    422: "This cannot be worked out as it was asked",
+    503: "The studio is busy",
+}
+"""Status -> what the page of a refusal is headed with."""
+_QUESTIONS = ("/", "/explain", "/compare", "/trust")
+# What most often makes a kept address useless: the same question without them may still be asked.
+_LEFT_OUT = ("photo", "search", "target")
 _HTMX = {
     "allowEval": False,
     "includeIndicatorStyles": False,
@@ -67,6 +84,11 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+def template_text(template: str, **values: Any) -> str:
+    """A template's text, of these values alone."""
+    return _environment().get_template(template).render(**values)
+
+
 class Pages:
     """What routes are made with.
 
@@ -78,8 +100,30 @@ class Pages:
         self.studio = studio
 
     def view(self, request: Request) -> View:
-        """What the address asks for."""
-        return view_of(request.query_params, self.studio.settings, self.photo_ids)
+        """What the address asks for, its class settled.
+
+        Raises:
+            NoSuchClass: what was typed for the class names none, or several.
+        """
+        view = view_of(request.query_params, self.studio.settings, self.photo_ids)
+        typed = view.search or view.target
+        if typed == "top1":
+            return view
+        return replace(view, target=str(self.class_of(view.model, typed)), search="")
+
+    def class_of(self, model: str, text: str) -> int:
+        """The index of the class that a text names.
+
+        Raises:
+            NoSuchClass: it names none, or several; or a label, and the model is not loaded yet.
+        """
+        if self.studio.catalogue is not None:
+            return class_sought(text, self.studio.catalogue.labels(model))
+        if text.isdecimal() and len(text) < 9 and int(text) <= LARGEST:
+            return int(text)
+        raise NoSuchClass(
+            f"the model is still loading, and its labels with it: what class “{text[:60]}” is cannot be told yet."
+        )
 
     @property
     def photo_ids(self) -> list[str]:
@@ -96,25 +140,72 @@ class Pages:
         """The precomputed answer, with the question that it answers; None where the package lacks it."""
         return None if self.studio.example is None else self.studio.answer(EXAMPLE)
 
-    def model_note(self) -> str:
-        """What the status line says."""
-        catalogue = self.studio.catalogue
-        if catalogue is None:
-            return "loading the model…" if len(self.studio.settings.models) == 1 else "loading the models…"
-        broken = [model.name for model in catalogue.models if model.error]
-        return f"{', '.join(broken)} could not be loaded" if broken else "ready"
+    def status(self) -> tuple[str, str]:
+        """What the status line says: its look ("loading", "failed", "busy" or "ready"), and its words."""
+        studio = self.studio
+        broken = [model.name for model in studio.unloaded]
+        if studio.jobs.broken:
+            return "failed", "stopped: restart the studio"
+        if not self.is_ready:
+            return "loading", "loading the model…" if len(
+                studio.settings.models
+            ) == 1 else "loading the models…"
+        if work := studio.jobs.unfinished:
+            return "busy", "working" if work == 1 else f"working, {work} jobs"
+        if broken:
+            return "failed", f"{', '.join(broken)} could not be loaded"
+        return "ready", "ready"
+
+    def troubles(self) -> list[str]:
+        """What stands above every page until it is mended: models that could not be loaded, and a worker that is gone."""
+        found = [
+            f"The model {model.name} could not be loaded: {model.error}" for model in self.studio.unloaded
+        ]
+        return [*found, *([_sentence(self.studio.jobs.broken)] if self.studio.jobs.broken else [])]
 
     def page(self, request: Request, template: str, page: str, view: View, **values: Any) -> HTMLResponse:
         """A whole page."""
-        one = view.one()
         # A form that a page sends has every field: the address shown is the shortest that means the same.
         asked = request.headers.get("HX-Target") == "view"
         headers = {"HX-Push-Url": f"/{page}?{view.query}"} if asked else {}
-        tabs = [
-            (name, f"/{name}" if name == "results" else f"/{name}?{(one if name != page else view).query}")
-            for name in TABS
+        return self.part(
+            template, headers=headers, page=page, tabs=self._tabs(page, view), view=view, **values
+        )
+
+    def _tabs(self, page: str, view: View) -> list[tuple[str, str]]:
+        """Names and addresses; what was opened with the command comes first."""
+        first = ("results",) if self.studio.settings.results is not None else ()
+        one = view.one()
+        queries = {
+            "explain": one.query,
+            "trust": one.query,
+            "compare": beside_others(one).query,
+            page: view.query,
+        }
+        return [
+            (name, "/results" if name == "results" else f"/{name}?{queries[name]}")
+            for name in dict.fromkeys((*first, *TABS))
         ]
-        return self.part(template, headers=headers, page=page, tabs=tabs, view=view, **values)
+
+    def refusal(
+        self, request: Request, status: int, words: str, *, headers: Mapping[str, str] | None = None
+    ) -> HTMLResponse:
+        """A page for people that says why there is nothing, with a way on."""
+        view = view_of(QueryParams(""), self.studio.settings, self.photo_ids)
+        asked = [(name, value) for name, value in request.query_params.multi_items() if name not in _LEFT_OUT]
+        path = request.url.path
+        left_out = len(asked) < len(request.query_params.multi_items())
+        again = f"{path}?{urlencode(asked)}" if left_out and path in _QUESTIONS else ""
+        return self.part(
+            "refused.html",
+            status=status,
+            headers=headers,
+            page="",
+            tabs=self._tabs("", view),
+            title=TITLES.get(status, "This cannot be shown"),
+            words=_sentence(words),
+            again=again,
+        )
 
     def part(
         self, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
@@ -128,10 +219,21 @@ class Pages:
         """A template's text."""
         shared = {
             "ready": self.is_ready,
-            "model_note": self.model_note(),
+            "status": self.status(),
+            "troubles": self.troubles(),
             "models": self.studio.settings.models,
+            "unloaded": [model.name for model in self.studio.unloaded],
         }
-        return _environment().get_template(template).render(**{**shared, **values})
+        return template_text(template, **{**shared, **values})
+
+
+def beside_others(view: View) -> View:
+    """A single explanation with those against the usual baselines beside it."""
+    return replace(view, baselines=tuple(dict.fromkeys((*view.baselines, *USUAL_BASELINES))))
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _places(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from counterpoint.studio.questions import Cell, question_of
 from counterpoint.studio.settings import Settings
+from counterpoint.studio.textform import parts_of
 
 FIRST_PHOTO = "sample-chelsea"
 FIRST_BASELINE = "blur"
@@ -37,6 +38,7 @@ class View:
     judges: tuple[str, ...] = ()
     """Evaluation baselines, of curves."""
     search: str = ""
+    """A class as it was typed; `Pages.view` finds out which one is meant."""
 
     @property
     def baseline(self) -> str:
@@ -111,20 +113,16 @@ class View:
 def view_of(given: Given, settings: Settings, photos: Sequence[str]) -> View:
     """The view that an address or a form asks for; what it leaves out is the usual."""
     first = FIRST_PHOTO if FIRST_PHOTO in photos or not photos else photos[0]
-    # A label that was searched for names its class by number: "281 tabby".
-    search = given.get("search", "").strip()
-    number = search.split(" ")[0]
-    target = number if number.isdecimal() else given.get("target", "") or "top1"
     return View(
         photo=given.get("photo", "") or first,
         model=given.get("model", "") or settings.models[0],
-        target=target,
+        target=given.get("target", "") or "top1",
         score=given.get("score", "") or "logit",
         baselines=_texts(given, "baseline", FIRST_BASELINE),
         methods=_texts(given, "method", FIRST_METHOD),
         layers=tuple(dict.fromkeys(given.getlist("layer"))) or ("",),
         judges=tuple(dict.fromkeys(text for text in given.getlist("judge") if text)),
-        search=search if number.isdecimal() else "",
+        search=given.get("search", "").strip()[:200],
     )
 
 
@@ -151,12 +149,5 @@ def with_parameters(name: str, fields: Mapping[str, str]) -> str:
 
 def parameters_of(text: str) -> dict[str, str]:
     """The parameters of a text form: "blur:sigma=20" has sigma 20. Brackets stay whole."""
-    parts, depth = [""], 0
-    for character in text.partition(":")[2]:
-        depth += (character == "(") - (character == ")")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    pairs = (part.partition("=") for part in parts if "=" in part)
+    pairs = (part.partition("=") for part in parts_of(text.partition(":")[2]) if "=" in part)
     return {name.strip(): value.strip() for name, _, value in pairs}

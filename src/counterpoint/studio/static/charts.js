@@ -44,14 +44,14 @@
   };
 
   // Lines: {x, y, slot, dash, wide}; marker: the place on the x axis that is looked at, and which lines bear a dot.
-  function paintChart(place, { lines, x, y, described, marker = null, share = true, height = 240, range = null }) {
+  function paintChart(place, { lines, x, y, described, marker = null, share = true, height = 240, range = null, limits = [] }) {
     const width = place.clientWidth;
     if (!width) return;
     const em = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
     const edge = { left: 48 * em, right: 10 * em, top: 24 * em, bottom: 40 * em };
     const tall = Math.round(Math.max(height * em, Math.min(1.25 * height * em, width * 0.5)));
     const svg = draw("svg", { viewBox: `0 0 ${width} ${tall}`, role: "img", "aria-label": described });
-    const [low, high] = range || bounds(lines.flatMap((line) => line.y));
+    const [low, high] = range || bounds([...lines.flatMap((line) => line.y), ...limits]);
     const [y0, y1] = low === high ? [low - 0.5, high + 0.5] : [low - 0.06 * (high - low), high + 0.06 * (high - low)];
     const right = Math.max(...lines.flatMap((line) => line.x), 1e-9);
     const atX = (value) => edge.left + (value / right) * (width - edge.left - edge.right);
@@ -67,6 +67,7 @@
     svg.append(draw("line", { x1: edge.left, x2: width - edge.right, y1: tall - edge.bottom, y2: tall - edge.bottom, class: "axis" }));
     label({ x: width - edge.right, y: tall - 4 * em, "text-anchor": "end" }, x);
     label({ x: 0, y: 11 * em, "text-anchor": "start" }, y);
+    for (const at of limits) svg.append(draw("line", { x1: edge.left, x2: width - edge.right, y1: atY(at), y2: atY(at), class: "line slimit", "stroke-dasharray": "6 4" }));
     for (const line of lines) {
       let text = "", drawing = false;
       line.x.forEach((at, k) => {
@@ -116,17 +117,18 @@
 
   async function sanityFigure(place) {
     const answer = await answerAt(place.dataset.sanity);
-    const steps = [{ randomised: 0, spearman: 1, ssim: 1 }, ...answer.steps];
+    const steps = [{ randomised: 0, spearman: 1, absolute_spearman: 1, ssim: 1 }, ...answer.steps];
     const x = steps.map((step) => step.randomised / answer.layers);
     const lines = [
       { x, y: steps.map((step) => step.spearman), slot: 0 },
-      { x, y: steps.map((step) => step.ssim), slot: 1, dash: "8 5" },
+      { x, y: steps.map((step) => step.absolute_spearman), slot: 2, dash: "8 5" },
+      { x, y: steps.map((step) => step.ssim), slot: 1, dash: "2 4" },
     ];
     const [low] = bounds(lines.flatMap((line) => line.y));
     chart(place, () => paintChart(place, { lines, range: [Math.min(0, low), 1], x: "layers with random weights, from the last", y: "likeness to the map", described: "Likeness of the map while weights become random; the numbers are in the table below" }));
     const list = place.nextElementSibling?.classList.contains("chips") ? place.nextElementSibling : make("ul", { class: "chips" });
     place.after(list);
-    key(list, [["rank correlation", 0], ["structural similarity", 1, "8 5"]]);
+    key(list, [["rank correlation of the values", 0], ["of their sizes", 2, "8 5"], ["structural similarity (SSIM)", 1, "2 4"]]);
   }
 
   // ---- compare: take pixels away
@@ -156,21 +158,23 @@
       if (distance?.excesses) {
         const nearest = distance.fractions.reduce((best, each, k) => (Math.abs(each - line.fractions[at]) < Math.abs(distance.fractions[best] - line.fractions[at]) ? k : best), 0);
         const known = Math.abs(distance.fractions[nearest] - line.fractions[at]) < 1e-3;
-        off = known ? `${number(distance.excesses[nearest], 2)}${distance.beyond_limit?.[nearest] ? ", beyond the limit" : ""}` : "0, the photograph itself";
+        off = known ? `${signed(distance.excesses[nearest])} spreads${distance.beyond_limit?.[nearest] ? ", more than for 95 % of real ones" : ""}` : "0, the photograph itself";
       } else if (distance?.reason) off = distance.reason;
-      facts(root.querySelector("[data-removal-facts]"), [["score of this image", number(line.scores[at])], ["distance from real photographs", off], ["area under the curve", `${number(line.area)} (${kind === "deletion" ? "lower" : "higher"} is better)`]]);
+      facts(root.querySelector("[data-removal-facts]"), [["score of this image", number(line.scores[at])], ["further out than the photograph itself", off], ["area under the curve", `${number(line.area)} (${kind === "deletion" ? "lower" : "higher"} is better)`]]);
       const place = root.querySelector("[data-removal-chart]");
       const lines = both.map((each) => ({ x: each.fractions, y: each.scores, slot: SLOTS[each.kind] }));
       const marker = both.map((each) => ({ x: line.fractions[at], y: each.scores[at] ?? null, slot: SLOTS[each.kind] }));
       chart(place, () => paintChart(place, { lines, marker, x: "pixels removed or brought back", y: "score", described: `Deletion and insertion curves; at ${share} the score is ${number(line.scores[at])}` }));
       const distances = root.querySelector("[data-removal-far]");
+      const limit = both.map((each) => each.out_of_distribution?.limit).find((each) => Number.isFinite(each));
       distances.hidden = !both.some((each) => each.out_of_distribution?.excesses);
       if (!distances.hidden) {
         const known = both.filter((each) => each.out_of_distribution?.excesses).map((each) => ({ slot: SLOTS[each.kind], x: each.out_of_distribution.fractions, y: each.out_of_distribution.excesses }));
         const at_ = (each) => { const k = each.x.findIndex((x) => Math.abs(x - line.fractions[at]) < 1e-3); return k < 0 ? null : each.y[k]; };
-        chart(distances, () => paintChart(distances, { lines: known, marker: known.map((each) => ({ x: line.fractions[at], y: at_(each), slot: each.slot })), height: 170, x: "pixels removed or brought back", y: "distance from real photographs", described: "How far the images on both curves are from real photographs" }));
+        chart(distances, () => paintChart(distances, { lines: known, marker: known.map((each) => ({ x: line.fractions[at], y: at_(each), slot: each.slot })), height: 170, limits: limit === undefined ? [] : [limit], x: "pixels removed or brought back", y: "further out, in spreads of real photographs", described: `How much further from real photographs the images on both curves are than the photograph itself${limit === undefined ? "" : `; 95 % of real photographs lie below ${number(limit)}`}` }));
       }
-      key(root.querySelector("[data-removal-key]"), [["deletion", 1], ["insertion", 0]]);
+      key(root.querySelector("[data-removal-key]"), [["deletion", 1], ["insertion", 0], ...(distances.hidden || limit === undefined ? [] : [["further out than 95 % of real photographs are (the verdict's limit)", "limit", "6 4"]])]);
+      root.querySelector("[data-removal-unit]").hidden = distances.hidden;
     };
     root.addEventListener("input", show);
     show();
@@ -212,6 +216,8 @@
     const table = document.querySelector("[data-agreement]");
     const all = ready().filter((map) => map.group?.id === "grid");
     if (!table || all.length < 2) return;
+    table.parentElement.hidden = false;
+    document.querySelector("[data-agreement-none]").hidden = true;
     const now = all.map((map) => map.canvas.dataset.map).join();
     if (now === signature && table.tBodies.length) return;
     signature = now;

@@ -83,9 +83,11 @@
     return pass(pass(values, height, width, 1, width), width, height, width, 1);
   }
 
-  function limitOf(values) { // the magnitude that all but BEYOND of the values stay within, rounded up to two digits
+  function endOf(values) { // the magnitude that all but BEYOND of the values stay within
     const sizes = Float32Array.from(values, Math.abs).sort();
-    const found = sizes[Math.max(0, Math.ceil((1 - BEYOND) * sizes.length) - 1)] || sizes[sizes.length - 1];
+    return sizes[Math.max(0, Math.ceil((1 - BEYOND) * sizes.length) - 1)] || sizes[sizes.length - 1];
+  }
+  function roundedUp(found) { // to two digits, so that the scale ends at a number that can be read
     if (!(found > 0)) return 0;
     const unit = 10 ** (Math.floor(Math.log10(found)) - 1);
     return Math.ceil(found / unit - 1e-9) * unit;
@@ -130,7 +132,13 @@
     }
     get ownLimit() {
       const shown = this.shown;
-      if (this.limited !== shown) { this.limited = shown; this.limit_ = limitOf(shown); }
+      if (this.limited !== shown) {
+        // As the saved figure has it, where that is known.
+        const { end, endSmoothed } = this.canvas.dataset;
+        const known = Number(shown === this.values ? end : endSmoothed);
+        this.limited = shown;
+        this.limit_ = roundedUp(known > 0 && this.values.some((each) => each !== 0) ? known : endOf(shown));
+      }
       return this.limit_;
     }
     draw(limit) {
@@ -271,10 +279,11 @@
   }
   const of = (event) => { const map = maps.get(event.target); return map?.values ? map : null; };
 
-  document.addEventListener("pointermove", (event) => {
+  // A tap moves nothing: it begins with "pointerdown", and what it read stays marked.
+  for (const kind of ["pointerdown", "pointermove"]) document.addEventListener(kind, (event) => {
     const map = of(event);
     if (!map) return;
-    map.byKey = false;
+    map.byKey = event.pointerType === "touch";
     const box = map.canvas.getBoundingClientRect();
     point(map, Math.max(0, Math.min(0.9999, (event.clientX - box.left) / box.width)), Math.max(0, Math.min(0.9999, (event.clientY - box.top) / box.height)));
   });

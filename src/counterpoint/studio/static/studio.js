@@ -12,12 +12,83 @@
   }
   document.addEventListener("DOMContentLoaded", () => {
     settle(document);
+    mark();
+    arrange();
     remember();
   });
   document.addEventListener("htmx:afterSettle", (event) => {
     settle(event.target.isConnected ? event.target.parentElement || document : document);
+    if (event.detail.xhr?.status >= 400 && event.target.id === "view") return; // nothing of it was swapped
+    if (event.target.id === "view" && $("search")) $("search").value = ""; // its class is a choice now
+    mark();
+    if (event.target.id === "controls") arrange();
     if (["controls", "view"].includes(event.target.id)) remember();
+    else changed();
+    if (event.target.id === "view" && event.detail.requestConfig?.elt?.id === "controls") lookAt(event.target);
   });
+
+  // Where the controls stand below the result, the result would come out of sight.
+  function lookAt(result) {
+    if (matchMedia("(min-width: 64rem)").matches) return;
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    result.tabIndex = -1;
+    result.focus({ preventScroll: true });
+    result.scrollIntoView({ block: "start", behavior: still ? "instant" : "smooth" });
+  }
+  const tall = new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--tall", `${target.offsetHeight}px`));
+  function arrange() {
+    const form = $("controls"), photos = $("photos"), chosen = photos?.querySelector(":checked")?.parentElement;
+    tall.disconnect();
+    if (form) tall.observe(form); // taller than the window, it scrolls with the page and stops at its own end
+    if (chosen) photos.scrollTop = chosen.offsetTop - (photos.clientHeight - chosen.offsetHeight) / 2;
+  }
+
+  // ---- the class: one of the list, or what a search stands for, never both
+
+  let checked = null, refused = null, before = "top1"; // the search that was looked up last, that was refused, and the choice before it
+  const targets = () => [...($("controls")?.querySelectorAll("[name=target][type=radio]") || [])];
+  const choose = (value) => { const box = targets().find((each) => each.value === value); if (box) box.checked = true; return box; };
+  function mark() { // what the server says about a search, where it said something new
+    const sought = $("sought"), own = sought?.querySelector("[name=target]");
+    if (!sought) return;
+    const listed = own && targets().find((each) => each !== own && each.value === own.value);
+    if (listed) { listed.checked = true; own.closest("label").remove(); }
+    if (!("mark" in sought.dataset)) return;
+    const none = sought.querySelector(".refused");
+    if (none) for (const each of targets()) { if (each.checked) before = each.value; each.checked = false; }
+    else if (sought.dataset.mark) choose(sought.dataset.mark);
+    delete sought.dataset.mark;
+    $("search")?.toggleAttribute("aria-invalid", Boolean(none));
+    if (none && refused === $("search")?.value) none.classList.add("wrong");
+  }
+  function unsearch() {
+    if ($("search")) { $("search").value = ""; $("search").removeAttribute("aria-invalid"); }
+    $("sought")?.querySelector(".refused")?.remove();
+  }
+  function refuse() { // the search stands for no class: said at the field, and the result is not touched
+    refused = $("search")?.value;
+    $("sought-note")?.classList.add("wrong");
+    $("search")?.focus();
+    changed();
+  }
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.elt.id === "search") checked = $("search").value;
+    if (event.detail.elt.id !== "controls" || !$("sought-note") || $("search").value !== checked) return;
+    event.preventDefault();
+    refuse();
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const { elt, xhr } = event.detail;
+    if (elt.id !== "controls" || xhr.status !== 422 || !xhr.getResponseHeader("Content-Type")?.startsWith("text/html")) return;
+    mark();
+    refuse();
+  });
+  document.addEventListener("input", (event) => {
+    if (event.target.id !== "search" || event.target.value) return;
+    unsearch();
+    if (!targets().some((each) => each.checked)) choose(before);
+  });
+  document.addEventListener("change", (event) => { if (event.target.name === "target" && !event.target.closest("#sought")) unsearch(); });
 
   // ---- what is settled, and what was changed since
 
@@ -26,7 +97,7 @@
     const form = $("controls");
     if (!form) return null;
     const data = new URLSearchParams();
-    for (const [name, value] of new FormData(form)) if (typeof value === "string" && name !== "search") data.append(name, value);
+    for (const [name, value] of new FormData(form)) if (typeof value === "string") data.append(name, value);
     return data.toString();
   };
   function remember() {
@@ -35,7 +106,9 @@
   }
   function changed() {
     const note = $("changed");
-    if (note) note.textContent = settled !== null && asked() !== settled ? "Changed: press the button to work it out." : "";
+    if (!note) return;
+    if (refused !== null && refused === $("search")?.value) note.textContent = "Not asked: see “Class to explain”. The result shown is the one before.";
+    else note.textContent = settled !== null && asked() !== settled ? "Changed: press the button to work it out." : "";
   }
   document.addEventListener("change", (event) => {
     const box = event.target, form = box.closest?.("#controls");
@@ -43,7 +116,8 @@
     if (["photo", "model"].includes(box.name)) {
       for (const each of form.querySelectorAll("[name=target]")) if (each.type === "hidden") each.value = "top1";
       form.querySelector("[name=target][value=top1]")?.click();
-      if (form.elements.search) form.elements.search.value = "";
+      unsearch();
+      $("sought")?.replaceChildren();
       send("classes");
     }
     if (["photo", "model", "baseline"].includes(box.name) || box.name.startsWith("baseline.")) send("preview", 150);

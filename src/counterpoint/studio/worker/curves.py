@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from counterpoint import progress, spec
-from counterpoint.metrics import CurveTable
+from counterpoint.errors import CounterpointError
+from counterpoint.metrics import Bank, CurveTable, out_of_distribution
 from counterpoint.metrics.curve_table import Kind, points_of
 from counterpoint.metrics.ordering import ordering
 from counterpoint.protocols import Baseline
+from counterpoint.scores import ClassScore
 from counterpoint.studio.jobs import Task
 from counterpoint.studio.questions import Curves
 from counterpoint.studio.worker.answering import Folder, read_answer, read_map
@@ -39,11 +41,30 @@ def curves(workshop: Workshop, question: Curves, task: Task, folder: Folder) -> 
             line["pictures"] = _write_pictures(
                 folder, table, inputs, maps[line["cell"]], line["kind"], line["cell"], line["baseline"]
             )
+        limit = _limit(score, inputs, maps[:1], baselines, bank)
+    for line in facts["curves"]:
+        if line["out_of_distribution"] is not None and "excesses" in line["out_of_distribution"]:
+            line["out_of_distribution"]["limit"] = limit
     cells = [
         {"method": a["method"], "baseline": a["baseline"], "layer": a["layer"], "claim": a["claim"]}
         for a in answers
     ]
     return {**facts, "cells": cells, "no_bank": None if bank is not None else _NO_BANK}
+
+
+def _limit(
+    score: ClassScore, inputs: Tensor, heat: Tensor, baselines: list[Baseline], bank: Bank | None
+) -> float | None:
+    """Beyond which excess an image is further out than 95 % of real photographs: in units of their spread, 0 for the photograph itself."""
+    if bank is None:
+        return None
+    for baseline in baselines:
+        try:
+            found = out_of_distribution(score, inputs, heat.to(inputs), baseline=baseline, bank=bank, steps=2)
+        except CounterpointError:
+            continue  # such as a baseline of several draws: the limit does not depend on the baseline
+        return (found.limit - float(found.clean_distances[0])) / found.spread if found.spread > 0 else None
+    return None
 
 
 def picture_name(kind: str, cell: int, baseline: int, point: int) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from counterpoint import spec
 from counterpoint.attribution import Attribution
+from counterpoint.baselines import Blur
 from counterpoint.comparison import Comparison, compare
 from counterpoint.errors import NotFiniteError
 from counterpoint.inspection import inspect_layers
@@ -27,6 +28,8 @@ from counterpoint.studio.worker.workshop import Loaded, Workshop
 _CLASSES = 5
 # The ends of the colour scale: all but this share of the pixels lie inside.
 _BEYOND = 0.01
+# Maps of pixels are drawn with this blur, as a share of the shorter side.
+_SMOOTH = 3.0 / 224.0
 
 
 def top(workshop: Workshop, question: Top, task: Task, folder: Folder) -> dict[str, Any]:
@@ -90,7 +93,7 @@ def cell(workshop: Workshop, question: Cell, task: Task, folder: Folder) -> dict
         **explained(attribution),
         **_class_facts(loaded, inputs, index),
         "cost": {**cost(attribution), "seconds": round(seconds, 3)},
-        "vmax": scale_end(heat),
+        **scale_ends(heat),
     }
     return {**answer, "sentence": sentence_of(answer, heat)}
 
@@ -126,6 +129,8 @@ def explained(attribution: Attribution) -> dict[str, Any]:
         "own_error": number(attribution.own_error, 0),
         "converged": None if attribution.converged is None else bool(attribution.converged[0]),
         "error_is_forced": attribution.error_is_forced,
+        "cancellation": number(attribution.cancellation, 0),
+        "value_error": number(attribution.value_error, 0),
     }
 
 
@@ -138,9 +143,17 @@ def cost(attribution: Attribution) -> dict[str, int]:
     }
 
 
-def scale_end(heat: Tensor) -> float:
-    """The value at the end of the colour scale: one speck must not pale the rest."""
-    every = heat.abs().flatten().double().cpu()
+def scale_ends(heat: Tensor) -> dict[str, float]:
+    """The ends of the colour scale, of the values and of the map as it is drawn smoothed: one speck must not pale the rest.
+
+    The rule is that of the figure (`counterpoint.report`), but not yet rounded up to two digits.
+    """
+    smoothed = Blur(sigma=_SMOOTH * min(heat.shape))(heat.detach().cpu()[None, None])[0, 0]
+    return {"vmax": _scale_end(heat.detach().cpu()), "vmax_smoothed": _scale_end(smoothed)}
+
+
+def _scale_end(heat: Tensor) -> float:
+    every = heat.abs().flatten().double()
     end = float(every.kthvalue(max(1, math.ceil((1 - _BEYOND) * len(every)))).values)
     return end or float(every.max()) or 1.0
 
@@ -148,7 +161,9 @@ def scale_end(heat: Tensor) -> float:
 def sentence_of(answer: dict[str, Any], heat: Tensor) -> str:
     """What is explained, and where it lies."""
     height, width = heat.shape
-    return f"{sentence(answer)} {where(heat.flatten().tolist(), height, width)}".strip()
+    explains = answer["claim"] == "shares" and answer["relative_error"] is not None
+    place = where(heat.flatten().tolist(), height, width) if explains else ""
+    return f"{sentence(answer)} {place}".strip()
 
 
 def _short(kind: spec.Kind, description: spec.Description) -> str:

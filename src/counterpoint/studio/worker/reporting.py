@@ -9,7 +9,7 @@ from counterpoint.errors import InputError
 from counterpoint.studio.jobs import Task
 from counterpoint.studio.questions import Results
 from counterpoint.studio.worker.answering import Folder
-from counterpoint.studio.worker.explaining import cost, explained, scale_end, sentence_of
+from counterpoint.studio.worker.explaining import cost, explained, scale_ends, sentence_of
 from counterpoint.studio.worker.workshop import Workshop
 
 
@@ -55,7 +55,7 @@ def _attribution(path: Path, folder: Folder) -> dict[str, Any]:
     answer = {
         **explained(attribution),
         "cost": cost(attribution),
-        "vmax": scale_end(heat),
+        **scale_ends(heat),
         "images": len(attribution.score),
     }
     return {"what": "attribution", "name": path.name, **answer, "sentence": sentence_of(answer, heat)}

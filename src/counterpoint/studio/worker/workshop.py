@@ -10,7 +10,7 @@ from torch import Tensor
 from counterpoint import progress, scores, spec
 from counterpoint.arguments import as_device
 from counterpoint.classifier import Classifier
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, InputError
 from counterpoint.metrics import Bank
 from counterpoint.models import load_model
 from counterpoint.places import default_map_layer
@@ -105,7 +105,12 @@ class Workshop:
         if name not in self._models:
             while len(self._models) >= _MOST_MODELS:
                 self._models.popitem(last=False)
-            classifier = load_model(name).to(self._device)
+            found = load_model(name)
+            if not isinstance(found, Classifier):
+                raise InputError(
+                    f"'{name}' is a detector, and the studio has classifiers only; see `counterpoint explain --model {name}`."
+                )
+            classifier = found.to(self._device)
             self._models[name] = Loaded(classifier, self.beginning.bank)
         self._models.move_to_end(name)
         return self._models[name]
