@@ -49,12 +49,12 @@ class Finding:
             if self.beaten == self.rivals
             else f"surely better than {self.beaten} of {self.rivals} others"
             if self.beaten
-            else "but surely better than no other contender"
+            else "but none of the others is surely worse"
         )
         under = ""
         if self.of > 1:
             under = f", and first under {'every one' if self.under == self.of else self.under} of {self.of} evaluation baselines"
-        return f"{text}: {sure}{under}."
+        return f"{text}, {sure}{under}."
 
 
 def findings(results: Results, listing: Listing, data: dict[str, Any]) -> list[Finding]:
