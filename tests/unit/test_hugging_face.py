@@ -123,6 +123,10 @@ def test_an_architecture_alone_has_random_weights_from_seed_0():
     assert first.preprocessing.size == (256, 256)
 
 
+def test_an_architecture_with_several_networks_is_the_first_of_them():
+    assert type(load_model("hf:deit", random_weights=True).network).__name__ == "DeiTForImageClassification"
+
+
 def test_a_folder_with_random_weights_keeps_its_config_and_needs_no_processor(folder):
     (folder / "preprocessor_config.json").unlink()
     classifier = load_model(f"hf:{folder}", random_weights=True)

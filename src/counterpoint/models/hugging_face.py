@@ -173,6 +173,8 @@ def _task(config: Any, name: str) -> Task:
 
 
 def _plain(builder: Any, config: Any, name: str, how: dict[str, Any]) -> nn.Module:
+    # A config that names none stands for the first network of its kind; transformers 5 stumbles over the None.
+    config.architectures = config.architectures or []
     try:
         network: nn.Module = builder.from_config(config, **how)
     except Exception as error:  # some architectures need more than their config
