@@ -51,8 +51,6 @@ CHEAP = {
     "fei": {"steps": 2, "quantiles": 2, "every": 2, "measure": 2, "grids": (7,)},
 }  # fmt: skip
 SMALL = 96
-# One forward and one backward for each of hundreds of channels.
-PER_CHANNEL = ("score_cam", "ablation_cam")
 
 
 @dataclass(frozen=True)

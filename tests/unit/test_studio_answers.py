@@ -24,7 +24,7 @@ from counterpoint.metrics.curves import curves as curve_table
 from counterpoint.report.sheet import sheet_of
 from counterpoint.studio import code
 from counterpoint.studio.answers import Answers
-from counterpoint.studio.jobs import Jobs, Task
+from counterpoint.studio.jobs import Jobs, Sent, Task
 from counterpoint.studio.questions import (
     Cell,
     Curves,
@@ -61,7 +61,10 @@ class Here:
             answers=self.answers,
             most=50,
             doing=self,
-            settle=lambda question: (f"{hash(question):x}", {PHOTO: str(sample_path("coffee"))}),
+            settle=lambda question: (
+                f"{hash(question):x}",
+                {PHOTO: Sent(str(sample_path("coffee")), "coffee.png")},
+            ),
             conclude=concluded,
             write=write_answer,
         )
@@ -146,6 +149,19 @@ def test_a_preview_shows_the_photograph_and_what_it_is_compared_with(here, image
     assert np.abs(shown - expected).max() <= 0.51
     x = np.asarray(Image.open(io.BytesIO(here.file(question, "x.png"))))
     assert np.abs(x - images[0].permute(1, 2, 0).numpy() * 255).max() <= 0.51
+
+
+def test_an_explanation_is_saved_under_the_name_that_its_photograph_was_sent_with(tmp_path):
+    other = Here(tmp_path)
+    sent = Sent(str(sample_path("coffee")), "my cup.jpg")
+    other.jobs.settle = lambda question: (f"{hash(question):x}", {PHOTO: sent})
+    question = cell(method="gradient")
+    name, content = zipped(other.ask(question).key, other.answers)
+    assert name == "my_cup.blur.gradient.zip"
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert sorted(archive.namelist()) == ["my_cup.blur.gradient.safetensors", "my_cup.json", "my_cup.png"]
+        assert json.loads(archive.read("my_cup.json"))["photograph"]["file"] == "my cup.jpg"
+    other.answers.close()
 
 
 def test_the_layers_are_those_of_the_command(here):

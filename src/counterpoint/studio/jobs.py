@@ -59,6 +59,15 @@ class Job:
         }
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A photograph as the worker gets it."""
+
+    path: str
+    name: str
+    """What its file is called: an upload keeps no name of its own on disk."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What the worker is handed."""
@@ -67,8 +76,8 @@ class Task:
     question: Question
     folder: Path
     """Where it writes the answer; made by the worker."""
-    photos: Mapping[str, str]
-    """Id -> path."""
+    photos: Mapping[str, Sent]
+    """By id."""
     needs: Mapping[str, Path]
     """Key -> folder of a finished answer that this one is worked out from."""
     keys: Mapping[Question, str]
@@ -90,7 +99,7 @@ class _Entry:
     key: str
     question: Question
     needs: tuple[str, ...]
-    photos: Mapping[str, str]
+    photos: Mapping[str, Sent]
     asked: bool
     """Whether somebody asked for it by itself, not only for what is worked out from it."""
     state: State = "queued"
@@ -107,14 +116,14 @@ class Jobs:
         answers: Where finished ones go.
         most: How many may wait or run.
         doing: Who does the work.
-        settle: Question -> (its key, paths of its photographs); raises what asking may raise.
+        settle: Question -> (its key, its photographs by id); raises what asking may raise.
         conclude: A verdict and the answers it is drawn from (None for those that there are not, with the reason) -> its answer.
     """
 
     answers: Answers
     most: int
     doing: Doing
-    settle: Callable[[Question], tuple[str, Mapping[str, str]]]
+    settle: Callable[[Question], tuple[str, Mapping[str, Sent]]]
     conclude: Callable[[Verdict, Mapping[str, dict[str, Any] | None], Mapping[str, str]], dict[str, Any]]
     write: Callable[[Path, dict[str, Any]], None]
     _entries: OrderedDict[str, _Entry] = field(default_factory=OrderedDict)

@@ -41,6 +41,11 @@ class Kept:
     """What names it on the command line."""
 
     @property
+    def name(self) -> str:
+        """What its file is called: an upload as it was sent, whatever it is called here."""
+        return self.argument if self.photo.source == "upload" else self.path.name
+
+    @property
     def stamp(self) -> str:
         """Changes when the file does."""
         try:

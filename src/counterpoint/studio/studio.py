@@ -12,7 +12,7 @@ import counterpoint
 from counterpoint.studio import code, photos, saving, uploads
 from counterpoint.studio.answers import EXAMPLE, Answers
 from counterpoint.studio.catalogue import Catalogue, Model
-from counterpoint.studio.jobs import Job, Jobs
+from counterpoint.studio.jobs import Job, Jobs, Sent
 from counterpoint.studio.photos import Kept, Photo, Thumbnails
 from counterpoint.studio.questions import (
     Question,
@@ -242,7 +242,7 @@ class Studio:
             if names_a_file(text):
                 raise Refused(422, f"method '{text[:80]}' names a file, which pages cannot.")
 
-    def _settle(self, question: Question) -> tuple[str, Mapping[str, str]]:
+    def _settle(self, question: Question) -> tuple[str, Mapping[str, Sent]]:
         kept = {id: self._kept(id) for id in photos_of(question)}
         parts: dict[str, Any] = {
             "question": question.model_dump(mode="json"),
@@ -254,7 +254,7 @@ class Studio:
             parts["results"] = stamp_of(self.settings.results)
         plain = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         key = hashlib.sha256(plain.encode()).hexdigest()[:32]
-        return key, {id: str(each.path) for id, each in kept.items()}
+        return key, {id: Sent(str(each.path), each.name) for id, each in kept.items()}
 
 
 _GONE = {

@@ -25,7 +25,7 @@ def curves(workshop: Workshop, question: Curves, task: Task, folder: Folder) -> 
     """Every cell under every baseline."""
     baselines: list[Baseline] = [spec.build("baseline", text) for text in question.baselines]
     loaded = workshop.model(question.cells[0].model)
-    inputs = loaded.inputs(task.photos[question.cells[0].photo])
+    inputs = loaded.inputs(task.photos[question.cells[0].photo].path)
     folders = [task.needs[task.keys[cell]] for cell in question.cells]
     answers = [read_answer(each) for each in folders]
     maps = torch.stack([read_map(each, inputs.shape[2:]) for each in folders])

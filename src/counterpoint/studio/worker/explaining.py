@@ -18,7 +18,7 @@ from counterpoint.protocols import Baseline
 from counterpoint.report import card, plot, save_png
 from counterpoint.report.card import number
 from counterpoint.scores import classes_of
-from counterpoint.studio.jobs import Task
+from counterpoint.studio.jobs import Sent, Task
 from counterpoint.studio.questions import Cell, Layers, Preview, Top
 from counterpoint.studio.saving import plain_name
 from counterpoint.studio.wording import sentence, where
@@ -35,7 +35,7 @@ _SMOOTH = 3.0 / 224.0
 def top(workshop: Workshop, question: Top, task: Task, folder: Folder) -> dict[str, Any]:
     """The most probable classes."""
     loaded = workshop.model(question.model)
-    inputs = loaded.inputs(task.photos[question.photo])
+    inputs = loaded.inputs(task.photos[question.photo].path)
     folder.write_picture("photo.png", inputs[0])
     seen = loaded.classifier.top(inputs, k=_CLASSES)[0]
     named = [
@@ -48,7 +48,7 @@ def preview(workshop: Workshop, question: Preview, task: Task, folder: Folder) -
     """x and x'."""
     baseline: Baseline = spec.build("baseline", question.baseline)
     loaded = workshop.model(question.model)
-    inputs = loaded.inputs(task.photos[question.photo])
+    inputs = loaded.inputs(task.photos[question.photo].path)
     folder.write_picture("x.png", inputs[0])
     comparison = compare(loaded.score("logit", "top1"), inputs, baseline=baseline)
     folder.write_picture("baseline.png", _baseline_picture(comparison))
@@ -185,11 +185,11 @@ def _baseline_picture(comparison: Comparison) -> Tensor:
 
 
 def _write_results(
-    loaded: Loaded, path: str, inputs: Tensor, attribution: Attribution, folder: Folder
+    loaded: Loaded, source: Sent, inputs: Tensor, attribution: Attribution, folder: Folder
 ) -> None:
     """Card, values and figure, as the command writes them."""
-    facts = card([attribution], model=loaded.card, photograph=path, device=loaded.classifier.device)
-    file = facts["photograph"]["file"]
+    facts = card([attribution], model=loaded.card, photograph=source.path, device=loaded.classifier.device)
+    file = facts["photograph"]["file"] = source.name
     name = plain_name(file.rpartition(".")[0]) or "photograph"
     explanation = facts["explanations"][0]
     parts = [name, explanation["baseline"]["name"], explanation["method"]["name"]]

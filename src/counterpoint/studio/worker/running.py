@@ -99,8 +99,8 @@ def _worked(
     shutil.rmtree(task.folder, ignore_errors=True)
     if words is None:
         return Stopped(task.serial)
-    for path in task.photos.values():
-        words = words.replace(path, Path(path).name)
+    for source in task.photos.values():
+        words = words.replace(source.path, source.name)
     return Failed(task.serial, words)
 
 

@@ -125,4 +125,4 @@ class Workshop:
         baseline: Baseline = spec.build("baseline", cell.baseline)
         method: Method = spec.build("method", cell.method)
         loaded = self.model(cell.model)
-        return loaded, loaded.inputs(task.photos[cell.photo]), baseline, method
+        return loaded, loaded.inputs(task.photos[cell.photo].path), baseline, method
