@@ -51,6 +51,8 @@ CHEAP = {
     "fei": {"steps": 2, "quantiles": 2, "every": 2, "measure": 2, "grids": (7,)},
 }  # fmt: skip
 SMALL = 96
+# Its windows shrink with the first small image, and stay so: the next one is refused by transformers itself.
+OF_ONE_SIZE = ("hf:swin",)
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,11 @@ class Row:
     cells: dict[str, Cell]
 
 
-def made_up(classifier: cp.Classifier) -> torch.Tensor:
+def made_up(classifier: cp.Classifier, *, small: bool = True) -> torch.Tensor:
     """A made-up photograph, (1, channel, height, width): small where the network takes it, for what is tried does not depend on it."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, len(classifier.preprocessing.mean), 8, 8, generator=generator)
-    for size in ((SMALL, SMALL), classifier.preprocessing.size):
+    for size in ((SMALL, SMALL), classifier.preprocessing.size)[not small :]:
         images = torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 1)
         try:
             with torch.no_grad():
@@ -94,7 +96,7 @@ def made_up(classifier: cp.Classifier) -> torch.Tensor:
 def tried(name: str, methods: tuple[str, ...] = tuple(METHODS)) -> Row:
     """Explain a made-up photograph with every method, at the model's default layer where it is for layers."""
     classifier = load_model(name, random_weights=True)
-    images = made_up(classifier)
+    images = made_up(classifier, small=name not in OF_ONE_SIZE)
     height, width = images.shape[2:]
     score = cp.logit(classifier)
     pixels = cp.compare(score, images, baseline=cp.baselines.Grey())

@@ -388,10 +388,15 @@ def _batch_norms(module: nn.Module) -> Iterator[nn.modules.batchnorm._NormBase]:
 
 
 def _is_untrained(module: nn.Module) -> bool:
-    """Whether the module has batch norms, and their statistics are those they were born with."""
+    """Whether the module has batch norms, and they are as they were born: their statistics, and offsets of 0.
+
+    One whose statistics were folded into other weights has learned offsets.
+    """
     norms = list(_batch_norms(module))
     return bool(norms) and all(
-        bool((norm.running_mean == 0).all()) and bool((norm.running_var == 1).all())  # type: ignore[union-attr]
+        bool((norm.running_mean == 0).all())  # type: ignore[union-attr]
+        and bool((norm.running_var == 1).all())  # type: ignore[union-attr]
+        and (norm.bias is None or bool((norm.bias == 0).all()))
         for norm in norms
     )
 

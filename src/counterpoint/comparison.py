@@ -26,6 +26,7 @@ from counterpoint.layout_finding import NoLayout, find_layout
 from counterpoint.layouts import Layout, Maps
 from counterpoint.protocols import STEPS, Baseline, BoundScore, Method, ModuleScore, Score
 from counterpoint.scores import as_score, check_pixels, classes_of
+from counterpoint.state import undisturbed
 
 # |target| below this share of the spread of the scores, or of the path variation, is too small to divide by.
 _SPREAD_FLOOR = 1e-3
@@ -68,58 +69,63 @@ def compare(
         ModelError: the model does not return what the score reads.
         LayerError: the layer cannot be cut at, or the score knows no module.
     """
-    check_batch("inputs", inputs)
-    if not isinstance(baseline, Baseline) or isinstance(baseline, type):
-        raise InputError(
-            f"baseline must be one of cp.baselines, such as cp.baselines.Blur(sigma=10), got {baseline!r}."
+    with undisturbed(getattr(score, "module", None)):
+        check_batch("inputs", inputs)
+        if not isinstance(baseline, Baseline) or isinstance(baseline, type):
+            raise InputError(
+                f"baseline must be one of cp.baselines, such as cp.baselines.Blur(sigma=10), got {baseline!r}."
+            )
+        if layer in (None, "input") and not (
+            isinstance(layer_baseline, str) and layer_baseline == "features"
+        ):
+            raise InputError("layer_baseline says what features are compared with, but no layer was given.")
+        micro = MicroBatch.for_inputs(inputs) if micro_batch is None else MicroBatch(micro_batch)
+        bound = as_score(score).bind(inputs)
+        inputs = inputs.detach()
+        baseline = baseline.prepare(bound, inputs)
+        with torch.no_grad():
+            # A kind that only fills has no image of its own: there is nothing to compare the whole with.
+            baseline_inputs = torch.full_like(inputs, math.nan) if baseline.fill_only else baseline(inputs)
+        expected = inputs if baseline.draws == 1 else inputs.expand(baseline.draws, *inputs.shape)
+        check_same_shape("baseline", baseline_inputs, "inputs", expected)
+        if baseline.fill_only:
+            check_images("inputs", inputs)
+            if layer not in (None, "input"):
+                raise InputError(f"{baseline!r} only fills removed pixels; it has no features at a layer.")
+        else:
+            check_finite("baseline", baseline_inputs)
+            check_pixels(bound, "baseline", baseline_inputs.flatten(0, -inputs.ndim))
+        comparison = Comparison(
+            bound=bound,
+            evaluation=Evaluation(
+                runner=bound, inputs=inputs, cut=None, micro=micro, tally=Tally(len(inputs))
+            ),
+            folded=False,
+            inputs=inputs,
+            baseline=baseline,
+            baseline_inputs=baseline_inputs,
+            end=inputs,
+            start=baseline_inputs,
+            score=torch.empty(0),
+            baseline_score=torch.empty(0),
+            input_baseline_score=torch.empty(0),
+            layer="input",
+            layer_baseline=FEATURES_OF_THE_BASELINE,
         )
-    if layer in (None, "input") and not (isinstance(layer_baseline, str) and layer_baseline == "features"):
-        raise InputError("layer_baseline says what features are compared with, but no layer was given.")
-    micro = MicroBatch.for_inputs(inputs) if micro_batch is None else MicroBatch(micro_batch)
-    bound = as_score(score).bind(inputs)
-    inputs = inputs.detach()
-    baseline = baseline.prepare(bound, inputs)
-    with torch.no_grad():
-        # A kind that only fills has no image of its own: there is nothing to compare the whole with.
-        baseline_inputs = torch.full_like(inputs, math.nan) if baseline.fill_only else baseline(inputs)
-    expected = inputs if baseline.draws == 1 else inputs.expand(baseline.draws, *inputs.shape)
-    check_same_shape("baseline", baseline_inputs, "inputs", expected)
-    if baseline.fill_only:
-        check_images("inputs", inputs)
-        if layer not in (None, "input"):
-            raise InputError(f"{baseline!r} only fills removed pixels; it has no features at a layer.")
-    else:
-        check_finite("baseline", baseline_inputs)
-        check_pixels(bound, "baseline", baseline_inputs.flatten(0, -inputs.ndim))
-    comparison = Comparison(
-        bound=bound,
-        evaluation=Evaluation(runner=bound, inputs=inputs, cut=None, micro=micro, tally=Tally(len(inputs))),
-        folded=False,
-        inputs=inputs,
-        baseline=baseline,
-        baseline_inputs=baseline_inputs,
-        end=inputs,
-        start=baseline_inputs,
-        score=torch.empty(0),
-        baseline_score=torch.empty(0),
-        input_baseline_score=torch.empty(0),
-        layer="input",
-        layer_baseline=FEATURES_OF_THE_BASELINE,
-    )
-    known = getattr(bound, "at_inputs", None)
-    clean = comparison.scores(inputs) if known is None else known
-    check_finite("score of the inputs", clean)
-    if baseline.fill_only:
-        against = torch.full_like(clean, math.nan)
-    else:
-        against = comparison.start_scores()
-        check_finite("score of the baseline", against)
-    comparison = replace(comparison, score=clean, baseline_score=against, input_baseline_score=against)
-    if fold:
-        comparison = comparison.on_folded_copy()
-    if layer is None or layer == "input":
-        return comparison
-    return comparison.at(layer, layer_baseline=layer_baseline, bypass=bypass)
+        known = getattr(bound, "at_inputs", None)
+        clean = comparison.scores(inputs) if known is None else known
+        check_finite("score of the inputs", clean)
+        if baseline.fill_only:
+            against = torch.full_like(clean, math.nan)
+        else:
+            against = comparison.start_scores()
+            check_finite("score of the baseline", against)
+        comparison = replace(comparison, score=clean, baseline_score=against, input_baseline_score=against)
+        if fold:
+            comparison = comparison.on_folded_copy()
+        if layer is None or layer == "input":
+            return comparison
+        return comparison.at(layer, layer_baseline=layer_baseline, bypass=bypass)
 
 
 def compare_layers(
@@ -389,7 +395,8 @@ class Comparison:
         """
         self.check_method(method)
         counted = replace(self, evaluation=self.evaluation.counted_anew())
-        outcome = method(counted)
+        with undisturbed(getattr(self.bound, "module", None)):
+            outcome = method(counted)
         check_same_shape(f"values of {type(method).__name__}", outcome.values, "features", self.end)
         nan = torch.full_like(self.score, math.nan)
         variation = nan if outcome.path_variation is None else outcome.path_variation

@@ -1,7 +1,7 @@
 """What a network carries beside its weights, and how to leave it as it was found."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -10,6 +10,12 @@ from torch import nn
 def modes(module: nn.Module) -> tuple[bool, ...]:
     """Whether each part is in training mode."""
     return tuple(part.training for part in module.modules())
+
+
+def undisturbed(module: object) -> AbstractContextManager[None]:
+    """`left_as_found` for a network of which a part is in training mode: batch norms change when they run. Nothing for any other."""
+    training = isinstance(module, nn.Module) and any(modes(module))
+    return left_as_found(module) if training else nullcontext()  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -244,7 +244,7 @@ def test_a_model_of_another_kind_is_named(folder):
             UnknownNameError,
             "transformers has no network 'vitt'; near it: vit, .*models --search",
         ),
-        ("perceiver", True, ModelError, "cannot build 'hf:perceiver' from its config alone: TypeError"),
+        ("dinat", True, ModelError, "cannot build 'hf:dinat' from its config alone: ImportError"),
     ],
 )
 def test_a_name_that_is_wrong_is_answered(name, random, error, message):

@@ -513,3 +513,42 @@ def test_curves_of_signals_refuse_maps_and_baselines_that_do_not_fit(unchecked):
         cp.metrics.deletion_curve(
             lambda x: x.sum(1), torch.rand(2, 4), torch.rand(2), baseline=cp.baselines.Black(), steps=1
         )
+
+
+@pytest.mark.filterwarnings("ignore:the model is in training mode")
+def test_a_network_in_training_mode_keeps_its_running_statistics_and_the_random_numbers():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Dropout(0.5),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+    images = torch.rand(2, 2, 8, 8)
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    state = torch.get_rng_state()
+    score = cp.logit(net, 0)
+    attribution = cp.compare(score, images, baseline=cp.baselines.Black()).explain(
+        cp.methods.IntegratedGradients(rule=cp.quadrature.GaussLegendre(4))
+    )
+    cp.metrics.curves(score, images, {"map": attribution}, [cp.baselines.Mean()], steps=4)
+    assert net.training
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, buffer in net.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+
+
+def test_batch_norms_with_learned_offsets_are_not_called_random_though_their_statistics_were_folded():
+    def net(offset):
+        made = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+        ).eval()
+        with torch.no_grad():
+            made[1].bias.add_(offset)
+        return cp.Classifier(made, mean=0.5, std=0.5, size=8)
+
+    assert net(0.0).card()["random_weights"] is True
+    assert net(0.1).card()["random_weights"] is None

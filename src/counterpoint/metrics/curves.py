@@ -29,6 +29,7 @@ from counterpoint.metrics.ordering import Order, check_order, check_saliencies, 
 from counterpoint.metrics.perturbation import Perturbation, Replacement
 from counterpoint.protocols import Baseline, BoundScore, ModuleScore, Score
 from counterpoint.scores import as_score
+from counterpoint.state import undisturbed
 
 # To make and check a folded copy costs about as much as a hundred forwards, of which it then saves a third to a half.
 FOLD_FROM = 256
@@ -94,34 +95,35 @@ def curves(
         )
     maps = check_saliencies(saliencies, inputs)
     micro = MicroBatch.for_inputs(inputs) if micro_batch is None else MicroBatch(micro_batch)
-    bound = as_score(score).bind(inputs)
-    inputs = inputs.detach()
-    work = Perturbation(
-        runner=bound,
-        inputs=inputs,
-        clean=_clean_scores(bound, inputs, micro),
-        maps=maps,
-        replacements=tuple(Replacement.settled_for(baseline, bound, inputs) for baseline in baselines),
-        counts=torch.tensor(counts, device=inputs.device),
-        kinds=tuple(kind for kind in KINDS if kind in asked),
-        order=order,
-        seed=seed,
-        micro=micro,
-        numbers=inputs.dtype,
-        images=torch.arange(len(inputs), device=inputs.device),
-    )
-    folded = False
-    if fold and isinstance(bound, ModuleScore) and work.rows >= FOLD_FROM:
-        folding = folded_copy(bound.module, inputs)
-        work, folded = replace(work, runner=bound.on(folding.module)), folding.folded
-    if precision == "float32":
-        return _table(work, names, folded=folded)
-    half, part = _in_bfloat16(work), _part(work)
-    before, total = 2 * part.rows, 2 * part.rows + work.rows
-    with progress.stage(0, before, total, "checking bfloat16"):
-        check = _agreement(part, half, controls=len(set(part.maps) - set(maps)))
-    with progress.stage(before, total, total, "curves"):
-        return _table(half, names, folded=folded, check=check)
+    with undisturbed(getattr(score, "module", None)):
+        bound = as_score(score).bind(inputs)
+        inputs = inputs.detach()
+        work = Perturbation(
+            runner=bound,
+            inputs=inputs,
+            clean=_clean_scores(bound, inputs, micro),
+            maps=maps,
+            replacements=tuple(Replacement.settled_for(baseline, bound, inputs) for baseline in baselines),
+            counts=torch.tensor(counts, device=inputs.device),
+            kinds=tuple(kind for kind in KINDS if kind in asked),
+            order=order,
+            seed=seed,
+            micro=micro,
+            numbers=inputs.dtype,
+            images=torch.arange(len(inputs), device=inputs.device),
+        )
+        folded = False
+        if fold and isinstance(bound, ModuleScore) and work.rows >= FOLD_FROM:
+            folding = folded_copy(bound.module, inputs)
+            work, folded = replace(work, runner=bound.on(folding.module)), folding.folded
+        if precision == "float32":
+            return _table(work, names, folded=folded)
+        half, part = _in_bfloat16(work), _part(work)
+        before, total = 2 * part.rows, 2 * part.rows + work.rows
+        with progress.stage(0, before, total, "checking bfloat16"):
+            check = _agreement(part, half, controls=len(set(part.maps) - set(maps)))
+        with progress.stage(before, total, total, "curves"):
+            return _table(half, names, folded=folded, check=check)
 
 
 def _clean_scores(
