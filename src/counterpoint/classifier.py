@@ -301,7 +301,7 @@ class Classifier:
         """What a report has to say about the model, JSON-ready.
 
         `classes` is None where there are no labels. `random_weights` is True for weights that were declared
-        random or whose batch norms have never seen data, None where nothing is known.
+        random or whose batch norms have never seen data (statistics and offsets as they were born), None where nothing is known.
         """
         random = self.weights == "random" or _is_untrained(self.network)
         return {

@@ -464,7 +464,10 @@ class Comparison:
                 f"method must be an object, got the class {method.__name__}; write {method.__name__}()."
             )
         if method.level == "layer" and self.layer == "input":
-            raise InputError(f"{name} explains the features of a layer; give one: cp.compare(..., layer=).")
+            raise InputError(
+                f"{name} explains the features of a layer; give one: cp.compare(..., layer=). cp.inspect_layers(classifier) shows which "
+                "there are, and the usual one."
+            )
         if method.level == "input" and self.layer != "input":
             raise InputError(f"{name} explains the input only, but layer is '{self.layer}'.")
         if self.baseline.fill_only and not getattr(method, "fills", False):

@@ -86,6 +86,7 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     Raises:
         UnknownNameError: there is none; the message has the nearest name.
     """
+    _check_name(name)
     prefix, inner = unwrapped(module)
     for root in (inner, module):
         layers: dict[str, nn.Module] = dict(
@@ -120,6 +121,14 @@ def joint(*names: str) -> str:
     return JOIN.join(parts)
 
 
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        came = f"the module {type(name).__name__}(...)" if isinstance(name, nn.Module) else repr(name)
+        raise InputError(
+            f"layer must be a dotted name, such as 'layer4', or cp.joint(...) of several, got {came}."
+        )
+
+
 def layer_parts(module: nn.Module, name: str) -> tuple[str, ...]:
     """The layers that a name means: itself, or the parts of "a+b".
 
@@ -127,6 +136,7 @@ def layer_parts(module: nn.Module, name: str) -> tuple[str, ...]:
         UnknownNameError: no such layer; the message has the nearest name.
         InputError: one layer twice, or one inside another.
     """
+    _check_name(name)
     if JOIN not in name or name in layer_names(module):
         find_layer(module, name)
         return (name,)

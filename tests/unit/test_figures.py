@@ -189,3 +189,14 @@ def test_scales_end_at_round_numbers(value, expected):
 )
 def test_percentages_have_two_digits(share, expected):
     assert percent(share) == expected
+
+
+def test_a_small_spot_is_no_map_of_zeros():
+    from counterpoint.report.scale import scale_end
+
+    values = torch.zeros(100, 100)
+    values[3:6, 3:6] = -0.5
+    assert scale_end(values) == 0.5
+    assert scale_end(torch.zeros(4, 4)) == 0.0
+    values = torch.linspace(0, 1, 10_000)
+    assert scale_end(values) == pytest.approx(0.99, abs=1e-3)

@@ -5,8 +5,10 @@ import torch
 import torchvision
 from torch import nn
 
+import counterpoint as cp
 from counterpoint import layers
-from counterpoint.errors import LayerError, UnknownNameError
+from counterpoint.errors import InputError, LayerError, UnknownNameError
+from networks import SmallNet, random_images
 
 
 class Wrapper(nn.Module):
@@ -150,3 +152,9 @@ def test_there_is_no_penultimate_layer_where_nothing_linear_runs_or_no_layer_mad
 )
 def test_tokens_are_laid_on_the_patches_that_tile_the_image(tokens, size, grid):
     assert layers.token_grid(tokens, size) == grid
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(1, 1, 1), ["stem", "body"], 3])
+def test_a_layer_that_is_no_name_says_what_came(layer):
+    with pytest.raises(InputError, match=r"layer must be a dotted name, such as 'layer4'"):
+        cp.compare(cp.logit(SmallNet(0), 0), random_images(0), baseline=cp.baselines.Black(), layer=layer)

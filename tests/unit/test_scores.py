@@ -1,6 +1,7 @@
 """What is read out of a classifier, and what is refused."""
 
 import math
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -361,3 +362,21 @@ def test_measures_that_read_class_scores_read_them_out_of_a_dictionary_too():
     images, ask = random_images(0), {"baseline": cp.baselines.Grey(), "samples": 3, "cells": 2}
     ours, plain = (cp.metrics.r_oms(cp.logit(net, 0), images, **ask) for net in (Dictionary(0), SmallNet(0)))
     torch.testing.assert_close(ours.score, plain.score)
+
+
+@pytest.mark.parametrize("make", [cp.probability, cp.log_probability, cp.log_odds])
+def test_a_softmax_of_probabilities_is_warned_of(make):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.Softmax(1)).eval()
+    with pytest.warns(UserWarning, match="the model's outputs are probabilities already"):
+        make(net, 0).bind(torch.rand(2, 3, 2, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cp.logit(net, 0).bind(torch.rand(2, 3, 2, 2))
+        make(net[:2], 0).bind(torch.rand(2, 3, 2, 2))
+
+
+@pytest.mark.parametrize("make", [cp.probability, cp.log_probability, cp.log_odds])
+def test_the_softmax_of_one_number_is_refused_with_what_to_use(make):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 1)).eval()
+    with pytest.raises(ModelError, match=r"always 1: use cp\.label_probability"):
+        make(net, 0).bind(torch.rand(2, 3, 2, 2))

@@ -56,5 +56,6 @@ def _our_own_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", message="the model is in training mode")
+        warnings.filterwarnings("default", message="the model's outputs are probabilities already")
         warnings.showwarning = show
         yield

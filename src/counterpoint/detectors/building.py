@@ -52,7 +52,7 @@ def torchvision_detector(
 
 def hf_detector(
     model: nn.Module,
-    processor: Mapping[str, Any],
+    processor: Any,
     labels: Iterable[str] | None = None,
     *,
     name: str | None = None,
@@ -63,15 +63,22 @@ def hf_detector(
 
     Args:
         model: The network, in evaluation mode.
-        processor: Its preprocessor_config.json: `image_mean`, `image_std`, `size`; what is missing has DETR's values.
+        processor: Its image processor, or what its preprocessor_config.json says: `image_mean`, `image_std`, `size`; what is missing has
+            DETR's values.
         labels: The names of the classes; by default those of the network's configuration.
         name: What results and cards call it.
         weights: Where the weights come from, in words; "random" for a network that was not trained.
         threshold: Score from which a query is reported.
 
     Raises:
-        InputError: another kind of network, or one in training mode.
+        InputError: another kind of network, or one in training mode, or no processor.
     """
+    if callable(getattr(processor, "to_dict", None)):
+        processor = processor.to_dict()
+    if not isinstance(processor, Mapping):
+        raise InputError(
+            f"processor must be an image processor, or the dict of its preprocessor_config.json, got {type(processor).__name__}."
+        )
     if not _is_of_queries(model):
         raise InputError(
             f"model must be a network for object detection, such as DetrForObjectDetection, got {type(model).__name__}."

@@ -12,11 +12,11 @@ from torch import Tensor
 from counterpoint import spec
 from counterpoint.baselines import Blur
 from counterpoint.detectors.candidates import Detection
+from counterpoint.report.scale import scale_end
 from counterpoint.report.sheet import Column, Fact, Panel, Row, Sheet, picture_of
 from counterpoint.report.wording import CLAIMS, ENDS, name_text, number, parameters_text, percent, telling
 
 # The ends of the colour scale lie where all but this share of the pixels are inside: one speck must not pale the rest.
-_BEYOND = 0.01
 _LARGE_ERROR = 0.05
 # Maps of the input are speckled. Drawn with this blur, as a share of the shorter side, they can be read; it is always named.
 _SMOOTH_SHARE = 3.0 / 224.0
@@ -123,7 +123,7 @@ def _row(maps: Sequence[DetectionMap], score: str) -> Row:
     sigma = _SMOOTH_SHARE * min(maps[0].heat.shape) if layers == ["input"] else 0.0
     shown = [_smoothed(each.heat, sigma) for each in maps]
     heats = torch.cat([heat.abs().flatten() for heat in shown]).double()
-    limit = _two_digits(float(heats.kthvalue(max(1, math.ceil((1 - _BEYOND) * len(heats)))).values))
+    limit = _two_digits(scale_end(heats))
     beyond = float((heats > limit).double().mean())
     remarks = [f"Drawn smoothed by {number(sigma, 2)} px; the values are not."] if sigma else []
     remarks += [f"{percent(beyond)} of the pixels lie beyond the scale."] if beyond > 0 and limit > 0 else []

@@ -14,6 +14,7 @@ def detection_rows(cards: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[
         "detection",
         "method",
         "f(x)",
+        "target",
         "result",
         "error",
         "in box",
@@ -43,6 +44,7 @@ def _numbers(fact: Mapping[str, Any]) -> list[str]:
     shares = fact["claim"] == "shares"
     return [
         number(fact["score"]),
+        number(fact["attribution_target"]),
         number(fact["result"]) if shares else "not defined",
         percent(fact["relative_error"]) if shares else "not defined",
         percent(fact["energy_in_box"]),

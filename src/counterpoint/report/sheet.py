@@ -16,6 +16,7 @@ from counterpoint.errors import ShapeError
 from counterpoint.layer_baseline import FEATURES_OF_THE_BASELINE
 from counterpoint.protocols import Baseline
 from counterpoint.report.card import describe_result
+from counterpoint.report.scale import scale_end
 from counterpoint.report.wording import (
     CLAIMS,
     ENDS,
@@ -29,7 +30,6 @@ from counterpoint.report.wording import (
 )
 
 # The ends of the colour scale lie where all but this share of the pixels are inside: one speck must not pale the rest.
-_BEYOND = 0.01
 # Pixel maps are speckled. Drawn with this blur, as a share of the shorter side (3 px of 224), they can be read; it is always named.
 _SMOOTH_SHARE = 3.0 / 224.0
 # From this side on, amounts are given for squares of 10 x 10 pixels: for single pixels the numbers are too small to grasp.
@@ -184,7 +184,7 @@ def _row(
     limit, remarks = 0.0, []
     if heats:
         every = torch.cat(heats)
-        limit = _rounded_up(float(every.kthvalue(max(1, math.ceil((1 - _BEYOND) * len(every)))).values))
+        limit = _rounded_up(scale_end(every))
         beyond = float((every > limit).double().mean())
         if sigma > 0:
             remarks.append(f"Drawn smoothed by {number(sigma, 2)} px; the values are not.")

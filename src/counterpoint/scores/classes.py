@@ -1,5 +1,6 @@
 """The score of a class, read out of a classifier's output."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -79,6 +80,14 @@ def contrast(
     return ClassScore(model, target, "contrast", against, output=output)
 
 
+_OF_SOFTMAX = ("probability", "log_probability", "log_odds")
+
+
+def _are_probabilities(outputs: Tensor) -> bool:
+    """Whether no number is negative and every row sums to 1."""
+    return bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
+
+
 class ClassScore:
     """A class read out of a classifier's output; made by `logit`, `probability` and their like."""
 
@@ -116,9 +125,16 @@ class ClassScore:
             against = class_indices(other, "against", others, self.labels)
             if (against == target).any():
                 raise InputError("against must be another class than target, but both are the same.")
-        if self.kind in ("log_odds", "contrast") and classes < 2:
+        if self.kind not in ("logit", "label_probability") and classes < 2:
             raise ModelError(
-                f"{self.kind} needs at least two classes, but the model returns ({batch}, {classes})."
+                f"{self.kind} needs at least two classes, but the model returns ({batch}, {classes}); of one number the softmax is "
+                "always 1: use cp.label_probability, its sigmoid, or cp.logit."
+            )
+        if self.kind in _OF_SOFTMAX and _are_probabilities(logits):
+            warnings.warn(
+                f"the model's outputs are probabilities already: {self.kind} takes their softmax once more. Take the last softmax off the "
+                "model, or explain its outputs as they are, with cp.logit.",
+                stacklevel=4,
             )
         # In units of this score, so that "too small to divide by" means the same for logits and probabilities.
         every = logits

@@ -17,6 +17,7 @@ from counterpoint import spec
 from counterpoint.numerals import number
 from counterpoint.report.drawing import SCALE
 from counterpoint.report.pathway_figure import heat_panel, largest
+from counterpoint.report.scale import scale_end
 from counterpoint.report.sheet import picture_of
 from counterpoint.report.wording import command_text, name_text, telling
 from counterpoint.trusting.trust import Trust
@@ -57,7 +58,7 @@ def trust_figure(
     panels = upper.subplots(1, columns, gridspec_kw={"width_ratios": [1] * columns})
     _picture(panels[0], picture_of(images.detach()).numpy(), "photograph")
     heat = found.attribution.heatmap()[0].detach().double().cpu().numpy()
-    end = float(np.quantile(np.abs(heat), 0.99)) or float(np.abs(heat).max()) or 1.0
+    end = scale_end(found.attribution.heatmap()[0]) or 1.0
     panels[1].imshow(picture_of(images.detach()).double().mean(2).numpy(), cmap="gray")
     _picture(panels[1], heat, "the map", cmap=SCALE, norm=Normalize(-end, end), alpha=0.75)
     for b, panel in enumerate(panels[2:]):

@@ -1,6 +1,5 @@
 """Answers about one photograph: the classes that a model sees, what it is compared with, the layers, an explanation."""
 
-import math
 import time
 from typing import Any
 
@@ -17,6 +16,7 @@ from counterpoint.places import Places
 from counterpoint.protocols import Baseline
 from counterpoint.report import card, plot, save_png
 from counterpoint.report.card import number
+from counterpoint.report.scale import scale_end
 from counterpoint.scores import classes_of
 from counterpoint.studio.jobs import Sent, Task
 from counterpoint.studio.questions import Cell, Layers, Preview, Top
@@ -149,13 +149,7 @@ def scale_ends(heat: Tensor) -> dict[str, float]:
     The rule is that of the figure (`counterpoint.report`), but not yet rounded up to two digits.
     """
     smoothed = Blur(sigma=_SMOOTH * min(heat.shape))(heat.detach().cpu()[None, None])[0, 0]
-    return {"vmax": _scale_end(heat.detach().cpu()), "vmax_smoothed": _scale_end(smoothed)}
-
-
-def _scale_end(heat: Tensor) -> float:
-    every = heat.abs().flatten().double()
-    end = float(every.kthvalue(max(1, math.ceil((1 - _BEYOND) * len(every)))).values)
-    return end or float(every.max()) or 1.0
+    return {"vmax": scale_end(heat) or 1.0, "vmax_smoothed": scale_end(smoothed) or 1.0}
 
 
 def sentence_of(answer: dict[str, Any], heat: Tensor) -> str:
