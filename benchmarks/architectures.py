@@ -8,6 +8,7 @@ message says why.
 """
 
 import argparse
+import re
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -76,8 +77,9 @@ def main() -> None:
 
 
 def _plain(reason: str) -> str:
-    """The first clause of a message."""
-    return reason.split(";")[0].split(":")[0].rstrip(".")
+    """What decides of a message: its first clause, without the shapes of one network."""
+    clause = reason.split(";")[0].split(":")[0].rstrip(".").rpartition(", but ")[2]
+    return re.sub(r" \([\d, ]+\) for \d+ images?", "", clause)
 
 
 if __name__ == "__main__":
