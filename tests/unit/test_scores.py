@@ -380,3 +380,26 @@ def test_the_softmax_of_one_number_is_refused_with_what_to_use(make):
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 1)).eval()
     with pytest.raises(ModelError, match=r"always 1: use cp\.label_probability"):
         make(net, 0).bind(torch.rand(2, 3, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), (1, 3, 4, 4)),
+        (nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(8, 3)), (1, 4, 2, 2)),
+    ],
+)
+def test_inputs_of_a_shape_that_the_model_does_not_take_are_named(net, shape):
+    with pytest.raises(
+        ModelError, match=r"the model fails on inputs \(1, \d, \d, \d\): .*size and the channels"
+    ):
+        cp.logit(net.eval(), 0).bind(torch.rand(shape))
+
+
+def test_what_a_model_raises_of_its_own_keeps_its_traceback():
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        cp.logit(Broken(), 0).bind(torch.rand(1, 3, 4, 4))

@@ -1,5 +1,6 @@
 """What all scores of a module share: the module that is read, its output at the clean inputs, and the numbers in it."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from counterpoint.adapting import adapted, check_takes_one_tensor, uncompiled
 from counterpoint.batching import MicroBatch, in_micro_batches
-from counterpoint.checks import check_batch
+from counterpoint.checks import check_batch, shape_text
 from counterpoint.classifier import Classifier, Normalised, warn_of_training_mode
 from counterpoint.errors import InputError, ModelError, NotFiniteError
 from counterpoint.outputs import Output, only_tensor, ways_out
@@ -116,15 +117,26 @@ def classes_of(bound: BoundScore) -> tuple[list[int] | None, tuple[str, ...] | N
     return classes.tolist() if isinstance(classes, Tensor) else classes, labels
 
 
+# How torch says that shapes do not go together.
+_OF_SHAPES = re.compile(
+    r"cannot be multiplied|must match the size|expected input|to have \d+ channels|size mismatch|invalid for input of size"
+)
+
+
 @contextmanager
 def _mismatch_explained(module: nn.Module, inputs: Tensor) -> Iterator[None]:
-    """Say so where a model fails on inputs of another type or device than its weights."""
+    """Say so where a model fails on inputs of another type, device or shape than it takes."""
     try:
         yield
     except RuntimeError as error:
         weights = next((p for p in module.parameters() if p.is_floating_point()), None)
         if weights is None or (weights.dtype, weights.device) == (inputs.dtype, inputs.device):
-            raise
+            reason = str(error).strip().split("\n")[0]
+            if _OF_SHAPES.search(reason) is None:  # the network's own affair, with its traceback
+                raise
+            raise ModelError(
+                f"the model fails on inputs {shape_text(inputs)}: {reason}. Do they have the size and the channels that it takes?"
+            ) from error
         raise InputError(
             f"inputs are {inputs.dtype} on {inputs.device}, but the model's weights are {weights.dtype} on {weights.device}; "
             "use inputs.to(device, dtype) of the weights, or move the model."
