@@ -7,7 +7,7 @@ import typer
 
 from counterpoint.cli.ending import OK, REFUSED, SOME_FAILED, ending_well, say
 from counterpoint.cli.loading import model_of
-from counterpoint.cli.options import USUAL_MODEL, Device, Json, Model, RandomWeights, Weights
+from counterpoint.cli.options import USUAL_MODEL, Device, Json, Model, RandomWeights, Target, Weights
 from counterpoint.cli.scoring import Asked
 from counterpoint.terminal import print_detections, print_json, print_results, progress_shown
 
@@ -42,10 +42,7 @@ def explain(
     model: Model = USUAL_MODEL,
     weights: Weights = None,
     random_weights: RandomWeights = False,
-    target: Annotated[
-        str,
-        typer.Option(help="The class to explain: an index, a label, or top1, the model's own first choice."),
-    ] = "top1",
+    target: Target = "top1",
     baseline: Annotated[
         list[str] | None,
         typer.Option(

@@ -30,6 +30,10 @@ RandomWeights = Annotated[
     bool,
     typer.Option("--random-weights", help="Random weights, for a library's network: to try things out."),
 ]
+Target = Annotated[
+    str,
+    typer.Option(help="The class to explain: an index, a label, or top1, the model's own first choice."),
+]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps. By default cuda where there is one, else cpu.")
 ]

@@ -7,7 +7,7 @@ import typer
 
 from counterpoint.cli.ending import OK, REFUSED, SOME_FAILED, ending_well, say
 from counterpoint.cli.loading import classifier_of
-from counterpoint.cli.options import USUAL_MODEL, Device, Json, Model, RandomWeights, Weights
+from counterpoint.cli.options import USUAL_MODEL, Device, Json, Model, RandomWeights, Target, Weights
 from counterpoint.terminal import print_json, print_verdicts, progress_shown
 
 if TYPE_CHECKING:
@@ -26,10 +26,7 @@ def trust(
     model: Model = USUAL_MODEL,
     weights: Weights = None,
     random_weights: RandomWeights = False,
-    target: Annotated[
-        str,
-        typer.Option(help="The class to explain: an index, a label, or top1, the model's own first choice."),
-    ] = "top1",
+    target: Target = "top1",
     score: Annotated[
         Literal["logit", "probability", "log_probability", "log_odds", "label_probability"],
         typer.Option(help="What is read of the class."),
