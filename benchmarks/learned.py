@@ -4,10 +4,11 @@
 
 Of the photographs in COUNTERPOINT_PHOTOS 40 are kept for the report, as `counterpoint baseline learn` does, with a bank of their own; from
 the others two baselines are learned, by the default recipe and by the published one with about as many gradients. The report's photographs
-lose pixels in three orders: Grad-CAM, which the default recipe was learned with, integrated gradients and random; witnesses measure
-distances in their own features. Rivals: paper B's eleven (zero is mid-grey, the trivial rival where it silences the network), road and the
-published recipe. The variant for single images stands beside. Then: does the image for one photograph give that photograph away, and what
-is left of gradient times activation at the penultimate layer. What is done is kept in DIR: a stopped run goes on.
+lose pixels in three orders: Grad-CAM, which the default recipe was learned with, integrated gradients and random; a Gaussian, the energy
+score and directions of features say by other rules what is in distribution (judges.py), and witnesses measure distances in their own
+features. Rivals: paper B's eleven (zero is mid-grey, the trivial rival where it silences the network), road and the published recipe. The
+variant for single images stands beside. Then: does the image for one photograph give that photograph away, and what is left of gradient
+times activation at the penultimate layer. What is done is kept in DIR: a stopped run goes on.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from counterpoint.methods import GradCAM, IntegratedGradients, RandomMap
 from counterpoint.protocols import Baseline
 from counterpoint.quadrature import GaussLegendre
 from counterpoint.report.audit_figures import trade_off_figure
+from judges import as_judged
 from kept import table, tensors
 from photographs import folder
 
@@ -195,6 +197,11 @@ def main() -> None:
         rows.append(judged(audit, f"own features, order of {order}"))
         print(": ".join(rows[-1][:2]), flush=True)
     saliency = grad_cams(classifier, images)
+    for name, judgement in as_judged(
+        classifier, first, images, saliency, [b for _, b in everyone], crops=CROPS, steps=STEPS, seed=SEED
+    ).items():
+        rows.append(judged(judgement, f"{name}, order of grad_cam"))
+        print(": ".join(rows[-1][:2]), flush=True)
     free = [(name, replace(b, any_model=True) if isinstance(b, Learned) else b) for name, b in everyone]
     for name in options.witness:
         witness = cp.load_model(name)

@@ -124,6 +124,7 @@ class Learned(Baseline):
             Cancelled: the progress listener stopped the work.
         """
         from counterpoint.baselines.learning import TradeOffRecipe, smoothed_gradient
+        from counterpoint.baselines.learning.network import Network
 
         chosen: Recipe = TradeOffRecipe() if recipe is None else recipe
         check_images("images", images)
@@ -138,15 +139,16 @@ class Learned(Baseline):
                 f"saliency must be (images, height, width) of {shape_text(images)}, got {shape_text(saliency)}."
             )
         module = classifier.module
-        if layer != "penultimate":
-            find_layer(module, layer)
+        named = None if layer == "penultimate" else layer
+        if named is not None:
+            find_layer(module, named)
         if saliency is None and chosen.name != "published":
-            saliency = smoothed_gradient(module, images)
+            saliency = smoothed_gradient(Network.of(module, images[:2], layer=named).module, images)
         lesson = chosen.learn(
             module,
             images,
             saliency,
-            layer=None if layer == "penultimate" else layer,
+            layer=named,
             rivals=paper_b() if rivals is None else rivals,
             seed=seed,
             state=state,

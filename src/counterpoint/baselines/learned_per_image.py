@@ -97,7 +97,7 @@ class LearnedPerImage(Baseline):
         inputs = inputs.detach()
         layer = cast(str, learned.facts.get("layer", "penultimate"))
         network = Network.of(module, inputs[:1], layer=None if layer == "penultimate" else layer)
-        saliency = smoothed_gradient(module, inputs)
+        saliency = smoothed_gradient(network.module, inputs)
         pictures = []
         for number in range(len(inputs)):
             with progress.stage(number, number + 1, len(inputs), f"baseline of image {number + 1}"):

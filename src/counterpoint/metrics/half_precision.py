@@ -4,9 +4,9 @@ import copy
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from counterpoint.errors import InputError
@@ -88,7 +88,7 @@ def agreement(
 
 def _spearman(one: Float[Tensor, " areas"], two: Float[Tensor, " areas"]) -> float:
     """Pearson's correlation of the ranks, ties sharing theirs; NaN where one of the two is constant."""
-    ranks = [rankdata(each.cpu().double().numpy()) for each in (one, two)]
+    ranks = [scipy.stats.rankdata(each.cpu().double().numpy()) for each in (one, two)]
     centred = [each - each.mean() for each in ranks]
     size = np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum())
     return float((centred[0] * centred[1]).sum() / size) if size > 0 else float("nan")

@@ -6,10 +6,10 @@ Pixels of equal value are not put in order by where they lie in memory: what is 
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt
-from scipy.stats import rankdata
 from torch import Tensor
 
 from counterpoint.attribution import Attribution
@@ -148,7 +148,9 @@ def auc_in_mask(saliency: Tensor | Attribution, masks: Masks) -> Float[Tensor, "
     Reference: Fawcett 2006, doi:10.1016/j.patrec.2005.10.010.
     """
     maps, inside = _checked(saliency, masks)
-    ranks = torch.from_numpy(rankdata(maps.flatten(1).double().cpu().numpy(), axis=1)).to(maps.device)
+    ranks = torch.from_numpy(scipy.stats.rankdata(maps.flatten(1).double().cpu().numpy(), axis=1)).to(
+        maps.device
+    )
     count = inside.sum((1, 2)).double()
     others = maps[0].numel() - count
     # Mann and Whitney: how often a pixel of the mask comes after one outside.

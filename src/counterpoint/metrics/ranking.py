@@ -6,10 +6,10 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, rankdata
 from torch import Tensor
 
 from counterpoint.checks import check_finite, check_range, shape_text
@@ -65,7 +65,7 @@ def rank_stability(
     taus = np.eye(numbers.shape[1])
     for i, j in combinations(range(len(taus)), 2):
         taus[i, j] = taus[j, i] = _tau(numbers[:, i], numbers[:, j])
-    ranks = rankdata(numbers, axis=0)
+    ranks = scipy.stats.rankdata(numbers, axis=0)
     concordance = _concordance(ranks)
     many = np.broadcast_to(ranks, (permutations, *ranks.shape))
     shuffled = np.random.default_rng(seed).permuted(many, axis=1)
@@ -83,7 +83,7 @@ def rank_stability(
 def _tau(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
     if np.ptp(one) == 0 or np.ptp(two) == 0:
         return math.nan
-    return float(kendalltau(one, two, variant="b").statistic)
+    return float(scipy.stats.kendalltau(one, two, variant="b").statistic)
 
 
 def _concordance(ranks: NDArray[np.float64]) -> float:

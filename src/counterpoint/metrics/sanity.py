@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import entropy
 from torch import Tensor, nn
 
 from counterpoint import progress
@@ -286,5 +286,5 @@ def _untouched(module: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
 
 
 def _histogram_entropy(maps: Float[Tensor, "batch height width"]) -> Float[Tensor, " batch"]:
-    each = [entropy(np.histogram(one.double().cpu().numpy(), bins=_BINS)[0]) for one in maps]
+    each = [scipy.stats.entropy(np.histogram(one.double().cpu().numpy(), bins=_BINS)[0]) for one in maps]
     return torch.tensor(each, dtype=torch.float64, device=maps.device)

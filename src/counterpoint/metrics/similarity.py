@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -118,5 +118,5 @@ def _is_constant(rows: Float[Tensor, "*rows numbers"]) -> Bool[Tensor, "*rows"]:
 
 
 def _ranks(rows: Float[Tensor, "*rows numbers"]) -> Float[Tensor, "*rows numbers"]:
-    ranks = rankdata(rows.double().cpu().numpy(), axis=-1)
+    ranks = scipy.stats.rankdata(rows.double().cpu().numpy(), axis=-1)
     return torch.from_numpy(ranks).to(rows.device)
