@@ -6,8 +6,8 @@ Maps are made of the probability of the top class, against a blur of 10 pixels. 
 between them; extremal perturbation and iGOS++ run under one and under the other with half of the gradients, and their two maps, each
 the best measured on the way from Grad-CAM on, are added. Costly methods run on the first photographs only.
 
-Scored: insertion area minus deletion area of the probability, over p(x) - p(b), under blur and grey (given) and under the mean colour,
-ROAD and a learned baseline (not given), at other fractions than the ones measured on the way; and the same with whole blocks of 16 pixels
+Scored: insertion area minus deletion area of the probability, under blur and grey (given) and under the mean colour, ROAD and a learned
+baseline (not given), at other fractions than the ones measured on the way; and the same with whole blocks of 16 pixels
 removed at a time. Photographs are those that the learned baseline was not learned from, without those whose top class has p < 0.1.
 What is done is kept in DIR: a stopped run goes on, and tables of what is there can be printed at any time with --tables.
 """
@@ -29,13 +29,13 @@ from counterpoint.arguments import as_baselines
 from counterpoint.classifier import Classifier
 from counterpoint.places import default_map_layer
 from counterpoint.protocols import Baseline, Method
-from counterpoint.store import key_of
 from kept import confident, held_out, paired, record, table, tensors
 
 GIVEN = ("blur:sigma=10", "zero")
 BLOCK, STEPS, BLOCK_STEPS = 16, 8, 7
-QUICK, FULL = "fei quick", "fei"
-LEAST_SPAN = 0.1
+QUICK, FULL, START = "fei quick", "fei", "its start"
+IN_BLOCKS = ("mean", "learned")
+SEEDED = 5
 
 
 def methods(costly: bool, full: bool, seeds: int) -> dict[str, list[tuple[Method, str | None]]]:
@@ -88,24 +88,23 @@ def made(classifier: Classifier, image: Tensor, parts: list[tuple[Method, str | 
 
 
 def scored(
-    classifier: Classifier, image: Tensor, maps: dict[str, Tensor], fills: list[Baseline]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Map -> pixels or blocks -> fill-in -> insertion minus deletion area over p(x) - p(b)."""
-    whole = torch.stack(list(maps.values()))[:, None]
+    classifier: Classifier, image: Tensor, saliency: Tensor, fills: dict[str, Baseline]
+) -> dict[str, dict[str, float]]:
+    """Pixels or blocks -> fill-in -> insertion minus deletion area of the probability."""
+    whole = saliency[None, None]
     blocks = interpolate(avg_pool2d(whole, BLOCK), scale_factor=BLOCK, mode="nearest")
-    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in maps}
-    for shape, shown, steps in (("pixels", whole, STEPS), ("blocks", blocks, BLOCK_STEPS)):
-        here = dict(zip(maps, shown, strict=True))
-        curves = cp.metrics.curves(cp.probability(classifier), image, here, fills, steps=steps)
-        for name in maps:
-            areas = {}
-            for label, baseline in zip(curves.baseline_names, curves.baselines, strict=True):
-                gone = curves.curve("deletion", baseline=baseline, saliency=name)
-                back = curves.curve("insertion", baseline=baseline, saliency=name)
-                span = float(gone.scores[0, 0] - gone.scores[0, -1])
-                area = float((back.area - gone.area)[0])
-                areas[label.split(":")[0]] = area / span if span >= LEAST_SPAN else float("nan")
-            found[name][shape] = areas
+    found: dict[str, dict[str, float]] = {}
+    for shape, shown, steps, some in (
+        ("pixels", whole, STEPS, fills),
+        ("blocks", blocks, BLOCK_STEPS, {name: fills[name] for name in IN_BLOCKS}),
+    ):
+        curves = cp.metrics.curves(
+            cp.probability(classifier), image, shown[0], list(some.values()), steps=steps
+        )
+        found[shape] = {}
+        for name, baseline in zip(some, curves.baselines, strict=True):
+            gone, back = (curves.curve(kind, baseline=baseline) for kind in ("deletion", "insertion"))
+            found[shape][name] = float((back.area - gone.area)[0])
     return found
 
 
@@ -125,7 +124,7 @@ def main() -> None:
     parser.add_argument(
         "--full", type=int, default=40, help="photographs for FEI's default setting, beside quick"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="of quick, on the costly methods' photographs")
+    parser.add_argument("--seeds", type=int, default=5, help=f"of quick, on the first {SEEDED} photographs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plan", action="store_true", help="say what there is to do, and stop")
     parser.add_argument("--tables", action="store_true", help="tables of what is there, and stop")
@@ -133,38 +132,37 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     classifier = cp.load_model(given.model)
     paths, images = confident(classifier, held_out(given.photographs))
-    fills = as_baselines([*GIVEN, "mean", "road", f"learned:file={given.learned}"])
-    results: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    texts = (*GIVEN, "mean", "road", f"learned:file={given.learned}")
+    fills = {text.split(":")[0]: baseline for text, baseline in zip(texts, as_baselines(texts), strict=True)}
+    results: dict[str, dict[str, dict[str, dict[str, float]]]] = {}  # map -> photograph -> scores
     costs: dict[str, list[list[float]]] = {}
     columns = [("pixels", fill) for fill in ("blur", "zero", "mean", "road", "learned")]
     columns += [("blocks", "mean"), ("blocks", "learned")]
     labels = [f"{fill}{', blocks' if shape == 'blocks' else ''}" for shape, fill in columns]
     plan = [
-        methods(k < given.costly, k < given.full, given.seeds if k < given.costly else 1)
-        for k in range(len(paths))
+        methods(k < given.costly, k < given.full, given.seeds if k < SEEDED else 1) for k in range(len(paths))
     ]
     print(f"{given.model}: {len(paths)} photographs, {sum(map(len, plan))} maps", flush=True)
     if given.plan:
         return
     for k, path in enumerate(paths):
         image, base = images[k : k + 1], given.out / given.model / path.stem
-        maps: dict[str, Tensor] = {}
         for name, parts in plan[k].items():
             file = base / f"{name.replace(' ', '_')}.safetensors"
             if given.tables and not file.exists():
                 continue
             kept = tensors(file, lambda image=image, parts=parts: made(classifier, image, parts))
-            maps[name] = kept["map"]
             costs.setdefault(name, []).append(kept["cost"].tolist())
-            if name == QUICK:
-                maps["its start"] = kept["start"]
             if not given.tables:
                 print(f"{k + 1} of {len(paths)}, {name}: {kept['cost'][2]:.0f} s", flush=True)
-        file = base / f"{key_of({'maps': list(maps)})[:12]}.json"
-        if maps and (file.exists() or not given.tables):
-            found = record(file, lambda image=image, maps=maps: scored(classifier, image, maps, fills))
-            for name, numbers in found.items():
-                results.setdefault(name, {})[path.stem] = numbers
+            maps = {name: kept["map"], **({START: kept["start"]} if name == QUICK else {})}
+            for shown, saliency in maps.items():
+                score = base / f"{shown.replace(' ', '_')}.json"
+                if score.exists() or not given.tables:
+                    results.setdefault(shown, {})[path.stem] = record(
+                        score,
+                        lambda image=image, saliency=saliency: scored(classifier, image, saliency, fills),
+                    )
     rows = []
     for name, found in results.items():
         cost = [
@@ -190,6 +188,20 @@ def main() -> None:
                 )
             rows.append([name, str(len(both)), *cells])
         table([f"{ours} minus", "photographs", *labels], rows)
+    if FULL in results:
+        both = [photo for photo in results[FULL] if photo in results[QUICK]]
+        gains = [
+            [
+                sum(results[name][p]["pixels"][fill] - results[START][p]["pixels"][fill] for p in both)
+                for name in (QUICK, FULL)
+            ]
+            for fill in fills
+        ]
+        shares = [f"{quick / full:.0%}" for quick, full in gains]
+        table(
+            ["share of the gain over the start", "photographs", *fills],
+            [[f"{QUICK} of {FULL}", str(len(both)), *shares]],
+        )
     seeds = [name for name in results if name.startswith(QUICK)]
     if len(seeds) > 1:
         shared = [p for p in results[seeds[-1]] if all(p in results[s] for s in seeds)]
