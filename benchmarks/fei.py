@@ -99,7 +99,7 @@ def scored(
         ("blocks", blocks, BLOCK_STEPS, {name: fills[name] for name in IN_BLOCKS}),
     ):
         curves = cp.metrics.curves(
-            cp.probability(classifier), image, shown[0], list(some.values()), steps=steps
+            cp.probability(classifier), image, {"map": shown[0]}, list(some.values()), steps=steps
         )
         found[shape] = {}
         for name, baseline in zip(some, curves.baselines, strict=True):

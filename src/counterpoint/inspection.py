@@ -18,6 +18,7 @@ from counterpoint.errors import InputError, LayerError
 from counterpoint.everything_through import passed_by
 from counterpoint.layers import penultimate_layer, run_once
 from counterpoint.layout_finding import NoLayout, layouts_of
+from counterpoint.scores.reading import mismatch_explained
 from counterpoint.state import left_as_found
 
 _PASSED = "passed by: the output also depends on the input by another way"
@@ -73,6 +74,7 @@ def inspect_layers(
     Raises:
         ImageError: a photograph that cannot be read.
         InputError: a module without inputs, or a depth below 0.
+        ModelError: the model fails on inputs of this shape.
     """
     if depth is not None and depth < 0:
         raise InputError(f"depth must be at least 0, got {depth}.")
@@ -83,7 +85,7 @@ def inspect_layers(
         for name, layer in network.named_modules()
         if name and (depth is None or name.count(".") <= depth)
     }
-    with torch.inference_mode(False), left_as_found(module):
+    with torch.inference_mode(False), left_as_found(module), mismatch_explained(module, inputs):
         seen = run_once(module, inputs)
     shapes = {each.name: tuple(each.output.shape[1:]) for each in seen}
     layouts = {}

@@ -7,7 +7,7 @@ from torch import nn
 import counterpoint as cp
 from counterpoint.compute import share_after
 from counterpoint.cut import open_cut
-from counterpoint.errors import InputError, LayerError
+from counterpoint.errors import InputError, LayerError, ModelError
 from counterpoint.everything_through import passed_by
 from counterpoint.inspection import inspect_layers
 from laid_out import Pyramid, tiny_timm_vit
@@ -136,3 +136,9 @@ def test_autograds_record_knows_what_passes_by():
 def test_an_in_place_step_after_a_layer_does_not_hide_it():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 1))
     assert passed_by(net, torch.rand(1, 3, 4, 4)) == {"0": False, "1": False, "2": False}
+
+
+def test_a_model_that_fails_for_the_size_of_its_inputs_is_answered_in_one_line():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    with pytest.raises(ModelError, match=r"the model fails on inputs \(1, 3, 9, 9\): "):
+        inspect_layers(model, torch.rand(1, 3, 9, 9))

@@ -67,7 +67,7 @@ def clean_look(
         changed = changed or not torch.equal(given, rows)
         return (found,)
 
-    with torch.no_grad(), _mismatch_explained(module, inputs):
+    with torch.no_grad(), mismatch_explained(module, inputs):
         (numbers,) = in_micro_batches(run, inputs, micro=MicroBatch.for_inputs(inputs))
     broken = (~torch.isfinite(numbers)).flatten(1).any(1).nonzero().flatten().tolist()
     if broken:
@@ -124,7 +124,7 @@ _OF_SHAPES = re.compile(
 
 
 @contextmanager
-def _mismatch_explained(module: nn.Module, inputs: Tensor) -> Iterator[None]:
+def mismatch_explained(module: nn.Module, inputs: Tensor) -> Iterator[None]:
     """Say so where a model fails on inputs of another type, device or shape than it takes."""
     try:
         yield
