@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from counterpoint.data.photographs import output_names
 from counterpoint.detectors import Detection, Detector, box_masks, detection, energy_in_box, pointing_in_box
 from counterpoint.detectors.crops import map_in_region
 from counterpoint.detectors.score import Follow, Of
-from counterpoint.errors import CounterpointError, ImageError, InputError, NotFiniteError, OutputError
-from counterpoint.explain import Explained, Failed, check_no_photograph_is_overwritten, file_part, short_names
+from counterpoint.errors import InputError, NotFiniteError
+from counterpoint.explain import Explained, check_no_photograph_is_overwritten, file_part, short_names
 from counterpoint.files import results_folder, whole_file
 from counterpoint.layers import find_layer
+from counterpoint.one_by_one import Failed, one_by_one
 from counterpoint.places import Places
 from counterpoint.protocols import Baseline, Method
 from counterpoint.report import card, describe_result, save_png
@@ -154,24 +156,7 @@ def explain_detections(
     names = output_names(files)
     check_no_photograph_is_overwritten(job.folder, files, [f"{name}.png" for name in names])
     with results_folder(job.folder):
-        return _explain_all(job, files, names)
-
-
-def _explain_all(job: _Job, files: list[Path], names: list[str]) -> list[Explained | Failed]:
-    results: list[Explained | Failed] = []
-    sensible = False
-    for k, (path, name) in enumerate(zip(files, names, strict=True)):
-        with progress.stage(k, k + 1, len(files)):
-            try:
-                results.append(_explain(job, path, name))
-                sensible = True
-            except (OutputError, MemoryError):
-                raise
-            except CounterpointError as error:
-                if not (isinstance(error, ImageError | NotFiniteError) or sensible):
-                    raise
-                results.append(Failed(photograph=path, error=error))
-    return results
+        return one_by_one(files, names, partial(_explain, job))
 
 
 def _explain(job: _Job, path: Path, name: str) -> Explained:

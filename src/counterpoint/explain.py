@@ -1,14 +1,11 @@
-"""Photographs in; figures, cards and values out. The command and the studio both work through here.
-
-The first photograph that can be read settles whether the question makes sense: whatever is wrong with model, target, baseline or layer ends
-the work there, before anything long was done. From then on a photograph that fails is recorded, and the rest goes on.
-"""
+"""Photographs in; figures, cards and values out. The command and the studio both work through here."""
 
 import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,16 +18,11 @@ from counterpoint.classifier import Classifier
 from counterpoint.comparison import Comparison, compare
 from counterpoint.cut import Bypass
 from counterpoint.data.photographs import find_photographs, output_names
-from counterpoint.errors import (
-    CounterpointError,
-    ImageError,
-    InputError,
-    NotFiniteError,
-    OutputError,
-)
+from counterpoint.errors import InputError, NotFiniteError
 from counterpoint.files import results_folder, whole_file
 from counterpoint.layers import layer_parts
-from counterpoint.places import Places, default_map_layer
+from counterpoint.one_by_one import Failed, one_by_one
+from counterpoint.places import FirstSettles, Places
 from counterpoint.protocols import Baseline, Method, Score
 from counterpoint.report import card, plot, save_png
 from counterpoint.report.further import further_figure
@@ -55,14 +47,6 @@ class Explained:
     """Figures of what only some methods find."""
     facts: dict[str, Any] = field(repr=False)
     """What the card says."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failed:
-    """A photograph that could not be explained."""
-
-    photograph: Path
-    error: CounterpointError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +139,7 @@ def explain_photographs(
     for layer in layers:
         if layer != "input":
             layer_parts(classifier.module, layer)
-    places = Places.of(methods, layers)
+    places = FirstSettles(Places.of(methods, layers), classifier.module)
     names = output_names(files)
     job = _Job(
         classifier=classifier,
@@ -172,31 +156,12 @@ def explain_photographs(
     figures = [f"{name}{part}.png" for name in names for part in parts]
     check_no_photograph_is_overwritten(job.folder, files, figures)
     with results_folder(job.folder):
-        return _explain_all(job, files, names, places)
+        return one_by_one(files, names, partial(_explain, job, places))
 
 
-def _explain_all(job: _Job, files: list[Path], names: list[str], places: Places) -> list[Explained | Failed]:
-    results: list[Explained | Failed] = []
-    sensible = False
-    for k, (path, name) in enumerate(zip(files, names, strict=True)):
-        with progress.stage(k, k + 1, len(files)):
-            try:
-                inputs = job.classifier.preprocess([path])
-                if any(layer == "" for _, layer in places.pairs):
-                    places = places.settled(default_map_layer(job.classifier.module, inputs))
-                results.append(_explain(job, path, name, inputs, places))
-                sensible = True
-            except (OutputError, MemoryError):
-                raise
-            except CounterpointError as error:
-                of_the_photograph = isinstance(error, ImageError | NotFiniteError)
-                if not (of_the_photograph or sensible):
-                    raise
-                results.append(Failed(photograph=path, error=error))
-    return results
-
-
-def _explain(job: _Job, path: Path, name: str, inputs: Tensor, places: Places) -> Explained:
+def _explain(job: _Job, settled: FirstSettles, path: Path, name: str) -> Explained:
+    inputs = job.classifier.preprocess([path])
+    places = settled(inputs)
     # All comparisons first: they are cheap, and fail if the question makes no sense.
     comparisons = [compare(job.score, inputs, baseline=baseline) for baseline in job.baselines]
     layers = dict.fromkeys(layer for _, layer in places.pairs)

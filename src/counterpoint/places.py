@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jaxtyping import Float
+from torch import Tensor, nn
+
 from counterpoint import spec
 from counterpoint.default_layers import default_map_layer as default_map_layer
 from counterpoint.errors import InputError
@@ -44,3 +47,20 @@ class Places:
     def settled(self, default: str) -> "Places":
         """The same, with the default layer named."""
         return Places(tuple((method, layer or default) for method, layer in self.pairs))
+
+
+class FirstSettles:
+    """Places whose default layer is found on the first images that come, and is the same for all that follow."""
+
+    def __init__(self, places: Places, module: nn.Module) -> None:
+        self._places, self._module = places, module
+
+    def __call__(self, inputs: Float[Tensor, "batch *input"]) -> Places:
+        """The places, every layer named.
+
+        Raises:
+            LayerError: a default is asked for, and the network has no layer with maps.
+        """
+        if any(layer == "" for _, layer in self._places.pairs):
+            self._places = self._places.settled(default_map_layer(self._module, inputs))
+        return self._places

@@ -12,7 +12,8 @@ from counterpoint import progress
 from counterpoint.detecting import explain_detections
 from counterpoint.detectors import Detector, Sizing
 from counterpoint.errors import InputError, UnknownNameError
-from counterpoint.explain import Explained, Failed
+from counterpoint.explain import Explained
+from counterpoint.one_by_one import Failed
 from counterpoint.report.detection_sheet import detection_sheet, with_boxes
 from counterpoint.report.detection_table import detection_rows
 from patches import Patches, patches, scene

@@ -11,7 +11,8 @@ from torch import nn
 import counterpoint as cp
 from counterpoint import progress
 from counterpoint.errors import Cancelled, InputError
-from counterpoint.explain import Explained, Failed, explain_photographs, photographs_for
+from counterpoint.explain import Explained, explain_photographs, photographs_for
+from counterpoint.one_by_one import Failed
 from counterpoint.places import Places
 
 

@@ -14,8 +14,8 @@ ORDER = (
     "errors plain_table numerals checks progress protocols spec files batching quadrature refinement layers layouts token_grids "
     "outputs adapting images preprocessing classifier scores activations state equality layout_finding graph folding "
     "everything_through compute cutting cut default_layers evaluation layer_baseline attribution comparison visualisation "
-    "metrics baselines methods data detectors models store places audit bench report inspection explain trusting detecting auditing "
-    "learning visualising terminal arguments studio cli"
+    "metrics baselines methods data detectors models store places audit bench report inspection one_by_one explain trusting detecting "
+    "auditing learning visualising terminal arguments studio cli"
 ).split()
 
 

@@ -13,7 +13,8 @@ from counterpoint.terminal import print_detections, print_json, print_results, p
 
 if TYPE_CHECKING:
     from counterpoint.detectors import Detector
-    from counterpoint.explain import Explained, Failed
+    from counterpoint.explain import Explained
+    from counterpoint.one_by_one import Failed
 
 USUAL_BASELINES = ("black", "blur", "mean")
 USUAL_METHODS = ("integrated_gradients",)
@@ -204,7 +205,8 @@ def _report_results(
     chosen_layer: bool,
     detector: bool,
 ) -> int:
-    from counterpoint.explain import Explained, Failed
+    from counterpoint.explain import Explained
+    from counterpoint.one_by_one import Failed
 
     explained = [result for result in results if isinstance(result, Explained)]
     failed = [result for result in results if isinstance(result, Failed)]

@@ -11,7 +11,7 @@ from counterpoint.cli.options import USUAL_MODEL, Device, Json, Model, RandomWei
 from counterpoint.terminal import print_json, print_verdicts, progress_shown
 
 if TYPE_CHECKING:
-    from counterpoint.explain import Failed
+    from counterpoint.one_by_one import Failed
     from counterpoint.trusting.photographs import Judged
 
 USUAL_JUDGES = ("black", "blur", "mean")
@@ -109,7 +109,7 @@ def trust(
 
 
 def _report(results: "list[Judged | Failed]", *, as_json: bool) -> int:
-    from counterpoint.explain import Failed
+    from counterpoint.one_by_one import Failed
     from counterpoint.trusting.photographs import Judged
 
     judged = [result for result in results if isinstance(result, Judged)]

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ from counterpoint.classifier import Classifier
 from counterpoint.comparison import compare
 from counterpoint.cut import Bypass
 from counterpoint.data.photographs import output_names
-from counterpoint.errors import CounterpointError, ImageError, InputError, NotFiniteError, OutputError
+from counterpoint.errors import InputError
 from counterpoint.explain import (
-    Failed,
     ScoreKind,
     check_no_photograph_is_overwritten,
     file_part,
@@ -24,7 +24,8 @@ from counterpoint.files import results_folder, whole_file
 from counterpoint.layers import layer_parts
 from counterpoint.metrics import Bank
 from counterpoint.numerals import finite
-from counterpoint.places import Places, default_map_layer
+from counterpoint.one_by_one import Failed, one_by_one
+from counterpoint.places import FirstSettles, Places
 from counterpoint.protocols import Baseline, Method
 from counterpoint.report import card, save_png
 from counterpoint.trusting.figure import trust_figure
@@ -96,7 +97,7 @@ def judge_photographs(
     for layer in layers:
         if layer != "input":
             layer_parts(classifier.module, layer)
-    places = Places.of(methods, layers)
+    places = FirstSettles(Places.of(methods, layers), classifier.module)
     names = output_names(files)
     job = _Job(
         classifier=classifier,
@@ -112,24 +113,8 @@ def judge_photographs(
         model=classifier.card(),
     )
     with results_folder(job.folder):
-        return _judge_all(job, files, names, places)
-
-
-def _judge_all(job: _Job, files: list[Path], names: list[str], places: Places) -> list[Judged | Failed]:
-    results: list[Judged | Failed] = []
-    sensible = False
-    for k, (path, name) in enumerate(zip(files, names, strict=True)):
-        with progress.stage(k, k + 1, len(files)):
-            try:
-                results += _judged(job, path, name, places, files)
-                sensible = True
-            except (OutputError, MemoryError):
-                raise
-            except CounterpointError as error:
-                if not (isinstance(error, ImageError | NotFiniteError) or sensible):
-                    raise
-                results.append(Failed(photograph=path, error=error))
-    return results
+        results = one_by_one(files, names, partial(_judged, job, places, files))
+    return [each for found in results for each in ([found] if isinstance(found, Failed) else found)]
 
 
 def _bank(classifier: Classifier, paths: Sequence[str | os.PathLike[str]]) -> Bank | None:
@@ -144,10 +129,9 @@ def _bank(classifier: Classifier, paths: Sequence[str | os.PathLike[str]]) -> Ba
         return Bank.of(classifier, (classifier.preprocess([path]) for path in chosen))
 
 
-def _judged(job: _Job, path: Path, name: str, places: Places, files: list[Path]) -> list[Judged]:
+def _judged(job: _Job, settled: FirstSettles, files: list[Path], path: Path, name: str) -> list[Judged]:
     inputs = job.classifier.preprocess([path])
-    if any(layer == "" for _, layer in places.pairs):
-        places = places.settled(default_map_layer(job.classifier.module, inputs))
+    places = settled(inputs)
     asked = [(baseline, method, layer) for baseline in job.baselines for method, layer in places.pairs]
     comparisons = {baseline: compare(job.score, inputs, baseline=baseline) for baseline, _, _ in asked}
     results = []
