@@ -35,7 +35,7 @@ GIVEN = ("blur:sigma=10", "zero")
 BLOCK, STEPS, BLOCK_STEPS = 16, 8, 7
 QUICK, FULL, START = "fei quick", "fei", "its start"
 IN_BLOCKS = ("mean", "learned")
-SEEDED = 5
+SEEDED = 3
 
 
 def methods(costly: bool, full: bool, seeds: int) -> dict[str, list[tuple[Method, str | None]]]:

@@ -1,7 +1,7 @@
 """The mask of a given area that keeps the score highest, or takes most of it away."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,10 +14,10 @@ from counterpoint.errors import InputError
 from counterpoint.methods.arithmetic import exact
 from counterpoint.methods.coalitions import on_channels
 from counterpoint.methods.masks.blending import Blend, Fill, Look
-from counterpoint.methods.masks.searching import check_search, largest_by_image, searched
+from counterpoint.methods.masks.searching import MaskSearch, check_search, largest_by_image, searched
 from counterpoint.methods.masks.smooth_maximum import SmoothMaximum
 from counterpoint.methods.masks.starting import start_map
-from counterpoint.protocols import Claim, Level, Method, Outcome
+from counterpoint.protocols import Method, Outcome
 
 Variant = Literal["preserve", "delete", "dual"]
 """preserve maximises the score of what the mask shows, delete minimises that of the rest, dual does both."""
@@ -29,7 +29,7 @@ _PUBLISHED_CELLS = 32 * 32
 
 
 @dataclass(frozen=True)
-class ExtremalPerturbation:
+class ExtremalPerturbation(MaskSearch):
     """The smooth mask of a given area whose pixels keep the score highest, for several areas, summed.
 
     Formula: maximise over m  f(m x + (1 - m) x') - constraint 1.0035^t mean((sorted m - r)^2), r = 0 for the share 1 - a of the pixels,
@@ -80,9 +80,6 @@ class ExtremalPerturbation:
     start: Method | None = None
     start_layer: str | None = None
     keep_best: int = 0
-    claim: ClassVar[Claim] = "importance"
-    level: ClassVar[Level] = "input"
-    version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_search(self.fill, self.steps, self.keep_best)
@@ -95,16 +92,6 @@ class ExtremalPerturbation:
         check_range("constraint", self.constraint, 0)
         check_range("rate", self.rate, 0, open_low=True)
         check_range("smooth", self.smooth, 0, 1)
-
-    @property
-    def fills(self) -> bool:
-        """Whether a baseline that only fills will do: it is then not blended with."""
-        return self.fill == "published"
-
-    @property
-    def many_draws(self) -> bool:
-        """Whether a baseline with several draws will do."""
-        return self.fill == "published"
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """`steps` gradients for each image and area, twice that for "dual"."""

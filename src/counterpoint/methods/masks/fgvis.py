@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,14 +14,13 @@ from counterpoint.errors import InputError
 from counterpoint.methods.arithmetic import as_column, exact
 from counterpoint.methods.coalitions import on_channels
 from counterpoint.methods.masks.blending import Blend, Fill, Look
-from counterpoint.methods.masks.meaningful import Game
-from counterpoint.methods.masks.searching import check_search, largest_by_image, searched
+from counterpoint.methods.masks.searching import Game, MaskSearch, check_search, largest_by_image, searched
 from counterpoint.methods.masks.starting import start_map
-from counterpoint.protocols import Claim, Level, Method, Outcome
+from counterpoint.protocols import Method, Outcome
 
 
 @dataclass(frozen=True)
-class FGVis:
+class FGVis(MaskSearch):
     """A mask for each pixel and channel that takes the score away (or keeps it), by gradients that make no new evidence.
 
     Formula: m <- clip(m - rate * (g / max|g| - sparsity)), g = clipped df(m x + (1 - m) x' + noise) / dm, and map 1 - m;
@@ -73,9 +71,6 @@ class FGVis:
     start_layer: str | None = None
     keep_best: int = 0
     seed: int = 0
-    claim: ClassVar[Claim] = "importance"
-    level: ClassVar[Level] = "input"
-    version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_search(self.fill, self.steps, self.keep_best)
@@ -91,16 +86,6 @@ class FGVis:
             )
         check_range("rate", self.rate, 0, open_low=True)
         check_range("noise", self.noise, 0)
-
-    @property
-    def fills(self) -> bool:
-        """Whether a baseline that only fills will do: it is then not blended with."""
-        return self.fill == "published"
-
-    @property
-    def many_draws(self) -> bool:
-        """Whether a baseline with several draws will do."""
-        return self.fill == "published"
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """At most `steps` gradients for each image, and one forward."""

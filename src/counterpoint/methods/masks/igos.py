@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -22,16 +21,16 @@ from counterpoint.methods.masks.grids import (
     value_and_slope,
 )
 from counterpoint.methods.masks.line_search import backtracked
-from counterpoint.methods.masks.searching import check_search, largest_by_image, searched
+from counterpoint.methods.masks.searching import MaskSearch, check_search, largest_by_image, searched
 from counterpoint.methods.masks.starting import start_map
-from counterpoint.protocols import Claim, Level, Method, Outcome
+from counterpoint.protocols import Method, Outcome
 
 _PUBLISHED_BLUR = 50.0
 _POWER = 2.0
 
 
 @dataclass(frozen=True)
-class IGOSPP:
+class IGOSPP(MaskSearch):
     """Two coarse masks, what to delete and what to insert, and their product, optimised along integrated gradients.
 
     Formula: minimise over D, I  (del(D) + ins(I) + del(D I) + ins(D I)) / 2 + area * mean(1 - D I) + smoothness * BTV(D I),
@@ -83,22 +82,9 @@ class IGOSPP:
     start_layer: str | None = None
     keep_best: int = 0
     seed: int = 0
-    claim: ClassVar[Claim] = "importance"
-    level: ClassVar[Level] = "input"
-    version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         _check(self)
-
-    @property
-    def fills(self) -> bool:
-        """Whether a baseline that only fills will do: it is then not blended with."""
-        return self.fill == "published"
-
-    @property
-    def many_draws(self) -> bool:
-        """Whether a baseline with several draws will do."""
-        return self.fill == "published"
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """4 K gradients for each image and step, and 4 K forwards for each length that is tried."""
@@ -106,7 +92,7 @@ class IGOSPP:
 
 
 @dataclass(frozen=True)
-class IGOS:
+class IGOS(MaskSearch):
     """The coarse mask whose removal lowers the score all along the way to nothing, optimised along integrated gradients.
 
     Formula: minimise over M  del(M) + area * mean(1 - M) + smoothness * BTV(M), del(M) = mean over k of f(x' + k/K M (x - x')), map 1 - M
@@ -138,22 +124,9 @@ class IGOS:
     start_layer: str | None = None
     keep_best: int = 0
     seed: int = 0
-    claim: ClassVar[Claim] = "importance"
-    level: ClassVar[Level] = "input"
-    version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         _check(self)
-
-    @property
-    def fills(self) -> bool:
-        """Whether a baseline that only fills will do: it is then not blended with."""
-        return self.fill == "published"
-
-    @property
-    def many_draws(self) -> bool:
-        """Whether a baseline with several draws will do."""
-        return self.fill == "published"
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """K gradients for each image and step, and K forwards for each length that is tried."""

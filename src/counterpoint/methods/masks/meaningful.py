@@ -1,7 +1,6 @@
 """The smallest smooth mask whose removal takes the score away, by gradient descent."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -15,18 +14,15 @@ from counterpoint.methods.arithmetic import exact
 from counterpoint.methods.coalitions import on_channels
 from counterpoint.methods.masks.blending import Blend, Fill, Look
 from counterpoint.methods.masks.grids import Enlargement, total_variation, value_and_slope
-from counterpoint.methods.masks.searching import check_search, largest_by_image, searched
+from counterpoint.methods.masks.searching import Game, MaskSearch, check_search, largest_by_image, searched
 from counterpoint.methods.masks.starting import start_map
-from counterpoint.protocols import Claim, Level, Method, Outcome
-
-Game = Literal["delete", "preserve"]
-"""delete looks for the part whose removal lowers the score, preserve for the part that alone keeps it up."""
+from counterpoint.protocols import Method, Outcome
 
 _PUBLISHED_BLUR = 10.0
 
 
 @dataclass(frozen=True)
-class MeaningfulPerturbation:
+class MeaningfulPerturbation(MaskSearch):
     """The smallest smooth mask that takes the score away (or that keeps it), on a coarse grid.
 
     Formula: minimise over m  f(m x + (1 - m) x') + area * Σ (1 - m) + smoothness * Σ |differences of neighbours|^power, and map 1 - m;
@@ -72,9 +68,6 @@ class MeaningfulPerturbation:
     start_layer: str | None = None
     keep_best: int = 0
     seed: int = 0
-    claim: ClassVar[Claim] = "importance"
-    level: ClassVar[Level] = "input"
-    version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_search(self.fill, self.steps, self.keep_best)
@@ -85,16 +78,6 @@ class MeaningfulPerturbation:
         check_range("cells", self.cells, 1)
         check_range("power", self.power, 1)
         check_range("rate", self.rate, 0, open_low=True)
-
-    @property
-    def fills(self) -> bool:
-        """Whether a baseline that only fills will do: it is then not blended with."""
-        return self.fill == "published"
-
-    @property
-    def many_draws(self) -> bool:
-        """Whether a baseline with several draws will do."""
-        return self.fill == "published"
 
     def __call__(self, comparison: Comparison) -> Outcome:
         """`steps` gradients for each image."""

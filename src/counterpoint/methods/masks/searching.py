@@ -1,6 +1,7 @@
-"""What all searches for a mask share: the loop, progress, the best map on the way, and images without a gradient."""
+"""What all searches for a mask share: claim, baselines, the loop, progress, the best map on the way, and images without a gradient."""
 
 from collections.abc import Callable
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -9,12 +10,34 @@ from torch import Tensor
 from counterpoint import progress
 from counterpoint.checks import check_range
 from counterpoint.errors import InputError
-from counterpoint.methods.masks.blending import Blend
+from counterpoint.methods.masks.blending import Blend, Fill
 from counterpoint.methods.masks.keep_best import Best
-from counterpoint.protocols import Outcome
+from counterpoint.protocols import Claim, Level, Outcome
+
+Game = Literal["delete", "preserve"]
+"""delete looks for the part whose removal lowers the score, preserve for the part that alone keeps it up."""
 
 Step = Callable[[int], tuple[Tensor, Tensor]]
 """Takes the number of a step, does it, and returns (batch,) the loss before it and the largest absolute gradient of the score."""
+
+
+class MaskSearch:
+    """What all searches for a mask claim, and which baselines they take."""
+
+    fill: Fill
+    claim: ClassVar[Claim] = "importance"
+    level: ClassVar[Level] = "input"
+    version: ClassVar[int] = 1
+
+    @property
+    def fills(self) -> bool:
+        """Whether a baseline that only fills will do: it is then not blended with."""
+        return self.fill == "published"
+
+    @property
+    def many_draws(self) -> bool:
+        """Whether a baseline with several draws will do."""
+        return self.fill == "published"
 
 
 def searched(
