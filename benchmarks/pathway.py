@@ -47,10 +47,22 @@ SETTINGS: dict[str, tuple[str, cp.methods.FEI]] = {
     "penalty 16": (PROBABILITY, replace(SETTING, penalty=16)),
     "penalty 4, 56 cells": (PROBABILITY, replace(FINE, penalty=4)),
     "penalty 16, 56 cells": (PROBABILITY, replace(FINE, penalty=16)),
+    "penalty 64, 56 cells": (PROBABILITY, replace(FINE, penalty=64)),
     "fgvis, last 6, 56 cells": (PROBABILITY, replace(FINE, rule="fgvis", clipped=6)),
+    "fgvis, last 6, penalty 16, 56 cells": (PROBABILITY, replace(FINE, rule="fgvis", clipped=6, penalty=16)),
 }
 UNCLIPPED = tuple(name for name in SETTINGS if name.startswith("none"))
-ABSENT = ("none", "none, log", "fgvis", "directional", "directional, log", "penalty 16")
+ABSENT = (
+    *(
+        "none, 56 cells",
+        "fgvis",
+        "directional",
+        "directional, log",
+        "penalty 16, 56 cells",
+        "penalty 64, 56 cells",
+    ),
+    *("fgvis, last 6, 56 cells", "fgvis, last 6, penalty 16, 56 cells"),
+)
 _SCORES = {PROBABILITY: cp.probability, LOG: cp.log_probability}
 
 

@@ -204,14 +204,29 @@ def test_an_image_that_gains_nothing_stops_and_does_not_stop_the_others(net, ima
 def test_a_penalty_is_the_mean_excess_of_the_row(net, images):
     comparison = question(net, images)
     price = torch.tensor([0.0, 1.0, 2.0])
-    score = penalised(comparison, price, None)
+    score = penalised(comparison, price).evaluation.runner
+    alone = penalised(comparison, price, alone=True).evaluation.runner
     image = torch.arange(3)
     brighter = images + 0.25
     excess = (net.relu(net.conv(brighter)) - net.relu(net.conv(images))).flatten(1).sum(1)
     excess = excess / net.relu(net.conv(images)).flatten(1).sum(1)
     expected = net(brighter)[:, 0] - price * excess
     torch.testing.assert_close(score(brighter, image), expected.detach(), check_dtype=False)
+    torch.testing.assert_close(alone(brighter, image), -price * excess.detach(), check_dtype=False)
     torch.testing.assert_close(score(images, image), net(images)[:, 0])
+
+
+def test_no_rule_clips_the_gradient_of_the_price(net, images):
+    asked = question(net, images)
+    free = asked.explain(SMALL(rule="none", penalty=2.0, steps=3))
+    both = asked.explain(SMALL(rule="fgvis", penalty=2.0, steps=3))
+    clipped = asked.explain(SMALL(rule="fgvis", steps=3))
+    # The score is run with clipped gradients, the price without, each on its own.
+    extra = both.gradient_evaluations - clipped.gradient_evaluations
+    assert extra.tolist() == [SMALL().count * (3 // 2) * 2] * len(images)  # one step on each of two grids
+    # The loss before the first step knows no gradient yet: the same masks, the same price.
+    torch.testing.assert_close(both.extras["loss"][:, 0], free.extras["loss"][:, 0])
+    assert bool((both.extras["loss"][:, 0] > clipped.extras["loss"][:, 0]).all())
 
 
 def test_a_layer_start_needs_a_layer(images):

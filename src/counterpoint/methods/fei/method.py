@@ -69,7 +69,8 @@ class FEI:
             default: it keeps masks nearer to the network's own pathway, and costs area.
         clipped: At which activations: None for all, a whole number for the last so many, or names of layers.
         both_sides: Clip on the deletion side too, which an image that is to lose its class must leave its pathway for.
-        penalty: Price of excess activation on the insertion side, in units of |f(x) - f(x')|; a variant of ours.
+        penalty: Price of excess activation on the insertion side, mean over all activations, in units of |f(x) - f(x')|; no rule clips
+            its gradient. A variant of ours; with a rule it takes half as many gradients more.
         jitter: Move each mask's image by up to so many pixels, at random.
         flip: Mirror at random.
         measure: Steps of the measured curves.

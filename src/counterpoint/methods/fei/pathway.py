@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ class Clipping:
 
 @dataclass(frozen=True, eq=False)
 class Penalised:
-    """A bound score minus a price on excess activation: f - price * mean over activations of D+, of each row.
+    """A bound score minus a price on excess activation: f - price * mean over activations of D+, of each row; or that price alone.
 
     A variant of ours: nothing of the kind is published.
     """
@@ -65,6 +65,8 @@ class Penalised:
     pathway: Pathway
     price: Float[Tensor, " images"]
     """In units of the score."""
+    alone: bool = False
+    """Whether f is left out, so that its gradient can be clipped while that of the price is not."""
 
     def __call__(
         self, points: Float[Tensor, "rows *input"], image: Int[Tensor, " rows"]
@@ -80,16 +82,19 @@ class Penalised:
 
         with Watch(self.pathway, image, look):
             scores = self.score(points, image)
-        return scores - self.price[image] * torch.stack(found).mean(0).to(scores)
+        paid = self.price[image] * torch.stack(found).mean(0).to(scores)
+        return -paid if self.alone else scores - paid
 
 
-def penalised(comparison: Comparison, price: Float[Tensor, " images"], layers: Layers) -> Penalised:
-    """The score of a comparison with a price on excess activation.
+def penalised(comparison: Comparison, price: Float[Tensor, " images"], *, alone: bool = False) -> Comparison:
+    """The comparison with a price on excess activation, at all activations, beside its score or in the place of it.
 
     Raises:
-        InputError: the network has no activations, or fewer than are asked for.
+        InputError: the network has no activations.
     """
-    return Penalised(comparison.evaluation.runner, _recorded(comparison, layers, "output"), price)
+    pathway = _recorded(comparison, None, "output")
+    runner = Penalised(comparison.evaluation.runner, pathway, price, alone)
+    return replace(comparison, evaluation=replace(comparison.evaluation, runner=runner))
 
 
 def _recorded(comparison: Comparison, layers: Layers, reading: Any) -> Pathway:

@@ -1,7 +1,7 @@
 """The search for the maps of a few images: steps of Adam from grid to grid, the best kept by the measured curve."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,12 +52,11 @@ class Search:
         spread = (comparison.score - comparison.baseline_score)[chosen].abs()
         self.unit = spread.clamp_min(1e-12)
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.optimised = comparison
+        self.priced: Comparison | None = None
         if settings.penalty:
             price = torch.zeros_like(comparison.score)
             price[chosen] = settings.penalty * self.unit
-            runner = penalised(comparison, price, settings.clipped)
-            self.optimised = replace(comparison, evaluation=replace(comparison.evaluation, runner=runner))
+            self.priced = penalised(comparison, price, alone=settings.rule != "none")
 
     def run(self) -> Found:
         """All steps; what came of them."""
@@ -126,10 +125,7 @@ class Search:
             surrogate = masks.penalty(shares, temperature) * len(self.chosen)
             for amount, insertion, weight in sides:
                 points = self._moved(torch.lerp(fill, x, amount))
-                scored = self.optimised if insertion else self.comparison
-                scores, gradient = scored.scores_and_gradients(
-                    points.detach(), image, under=self.clipping.under(insertion=insertion)
-                )
+                scores, gradient = self._looked_at(points.detach(), image, insertion=insertion)
                 scale = weight / (quantiles * self.unit[number])
                 value = value.index_add(0, number, scale * scores.to(scale))
                 # Downhill for the optimiser is uphill for the score.
@@ -146,6 +142,23 @@ class Search:
             for leaf, before in zip(masks.leaves(), kept_as_is, strict=True):
                 leaf[stopped] = before[stopped]
         return (-value).masked_fill(stopped, math.nan).detach()
+
+    def _looked_at(
+        self,
+        points: Float[Tensor, "rows channel height width"],
+        image: Int[Tensor, " rows"],
+        *,
+        insertion: bool,
+    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows channel height width"]]:
+        """Scores, less the price of excess on the insertion side, and gradients; clipped are those of the score."""
+        under = self.clipping.under(insertion=insertion)
+        if not insertion or self.priced is None:
+            return self.comparison.scores_and_gradients(points, image, under=under)
+        if self.settings.rule == "none":
+            return self.priced.scores_and_gradients(points, image)
+        scores, gradient = self.comparison.scores_and_gradients(points, image, under=under)
+        paid, downhill = self.priced.scores_and_gradients(points, image)
+        return scores + paid, gradient + downhill
 
     def _moved(
         self, points: Float[Tensor, "rows channel height width"]
