@@ -217,7 +217,7 @@ def test_a_penalty_is_the_mean_excess_of_the_row(net, images):
 
 
 def test_no_rule_clips_the_gradient_of_the_price(net, images):
-    asked = question(net, images)
+    asked = cp.compare(cp.logit(net, target=0), images, baseline=cp.baselines.White())
     free = asked.explain(SMALL(rule="none", penalty=2.0, steps=3))
     both = asked.explain(SMALL(rule="fgvis", penalty=2.0, steps=3))
     clipped = asked.explain(SMALL(rule="fgvis", steps=3))
