@@ -50,6 +50,10 @@ SETTINGS: dict[str, tuple[str, cp.methods.FEI]] = {
     "penalty 64, 56 cells": (PROBABILITY, replace(FINE, penalty=64)),
     "fgvis, last 6, 56 cells": (PROBABILITY, replace(FINE, rule="fgvis", clipped=6)),
     "fgvis, last 6, penalty 16, 56 cells": (PROBABILITY, replace(FINE, rule="fgvis", clipped=6, penalty=16)),
+    "directional, last 6, penalty 16, 56 cells": (
+        PROBABILITY,
+        replace(FINE, rule="directional", clipped=6, penalty=16),
+    ),
 }
 UNCLIPPED = tuple(name for name in SETTINGS if name.startswith("none"))
 ABSENT = (
@@ -62,6 +66,7 @@ ABSENT = (
         "penalty 64, 56 cells",
     ),
     *("fgvis, last 6, 56 cells", "fgvis, last 6, penalty 16, 56 cells"),
+    "directional, last 6, penalty 16, 56 cells",
 )
 _SCORES = {PROBABILITY: cp.probability, LOG: cp.log_probability}
 
