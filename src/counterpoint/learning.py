@@ -64,7 +64,7 @@ class Effort:
     """Whether pixels go in the order of Grad-CAM; otherwise in that of the gradient, smoothed, at a third of the price."""
 
 
-FULL = Effort(Reported(photographs=40, steps=6))
+FULL = Effort(Reported(photographs=40, steps=4))
 QUICK = Effort(Reported(photographs=8, steps=2, crops=1), at_most=30, grad_cam=False)
 
 
