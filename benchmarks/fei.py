@@ -7,9 +7,9 @@ between them; extremal perturbation and iGOS++ run under one and under the other
 the best measured on the way from Grad-CAM on, are added. Costly methods run on the first photographs only.
 
 Scored: insertion area minus deletion area of the probability, under blur and grey (given) and under the mean colour, ROAD and a learned
-baseline (not given), at other fractions than the ones measured on the way; and the same with whole blocks of 16 pixels
-removed at a time. Photographs are those that the learned baseline was not learned from, without those whose top class has p < 0.1.
-What is done is kept in DIR: a stopped run goes on, and tables of what is there can be printed at any time with --tables.
+baseline (not given), at other fractions than the ones measured on the way; and the same with whole blocks of 16 pixels removed at a time.
+Photographs are those that the learned baseline was not learned from, without those whose top class has p < 0.1. What is done is kept in
+DIR: a stopped run goes on, and tables of what is there can be printed at any time with --tables.
 """
 
 import argparse

@@ -54,8 +54,7 @@ class FEI:
     Parameters:
         variant: "score_map": one map, all masks its thresholds; "masks": one mask for each share; "cumulative": masks that only grow.
         quantiles: Shares p_i, one in each equal part of (0, 1), at random places in it at each step; or the shares themselves. None: 2
-            with "score_map", which finds better maps in many steps of few shares than the reverse, and 6 with the others, which have
-            numbers of their own for each.
+            with "score_map", whose masks are all thresholds of one map, and 6 with the others, which have numbers of their own for each.
         steps: Of Adam, shared out among the grids.
         grids: Cells along each side of the map, from coarse to fine.
         learning_rate: Of Adam, in units of the map's standard deviation.

@@ -125,7 +125,7 @@ class Search:
             surrogate = masks.penalty(shares, temperature) * len(self.chosen)
             for amount, insertion, weight in sides:
                 points = self._moved(torch.lerp(fill, x, amount))
-                scores, gradient = self._looked_at(points.detach(), image, insertion=insertion)
+                scores, gradient = self._scored(points.detach(), image, insertion=insertion)
                 scale = weight / (quantiles * self.unit[number])
                 value = value.index_add(0, number, scale * scores.to(scale))
                 # Downhill for the optimiser is uphill for the score.
@@ -143,7 +143,7 @@ class Search:
                 leaf[stopped] = before[stopped]
         return (-value).masked_fill(stopped, math.nan).detach()
 
-    def _looked_at(
+    def _scored(
         self,
         points: Float[Tensor, "rows channel height width"],
         image: Int[Tensor, " rows"],
