@@ -1,6 +1,7 @@
 """FEI beside other methods, by curves that it was not optimised for: fill-ins, fractions and shapes of removal that it has not seen.
 
-    python benchmarks/fei.py --out DIR --learned FILE [--model NAME] [--photographs N] [--costly N] [--seeds N] [--plan]
+    python benchmarks/fei.py --learned FILE [--model NAME] [--photographs N] [--costly N] [--seeds N] [--plan]
+    python benchmarks/fei.py --tables [--model NAME]
 
 Maps are made of the probability of the top class, against a blur of 10 pixels. Optimisers are given blur and mid-grey alike: FEI draws
 between them; extremal perturbation and iGOS++ run under one and under the other with half of the gradients, and their two maps, each
@@ -8,14 +9,15 @@ the best measured on the way from Grad-CAM on, are added. Costly methods run on 
 
 Scored: insertion area minus deletion area of the probability, under blur and grey (given) and under the mean colour, ROAD and a learned
 baseline (not given), at other fractions than the ones measured on the way; and the same with whole blocks of 16 pixels removed at a time.
-Photographs are those that the learned baseline was not learned from, without those whose top class has p < 0.1. What is done is kept in
-DIR: a stopped run goes on, and tables of what is there can be printed at any time with --tables.
+Photographs are those that the learned baseline was not learned from, without those whose top class has p < 0.1. What was measured is kept
+in benchmarks/results, by photograph and map: a run goes on from there, does anew what is made in another way today, and --tables prints
+tables of what is there.
 """
 
 import argparse
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -25,25 +27,31 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 import counterpoint as cp
+from counterpoint import spec
 from counterpoint.arguments import as_baselines
 from counterpoint.classifier import Classifier
 from counterpoint.places import default_map_layer
 from counterpoint.protocols import Baseline, Method
-from kept import confident, held_out, paired, record, table, tensors
+from kept import Results, confident, held_out, paired, results_file, table
 
 GIVEN = ("blur:sigma=10", "zero")
 BLOCK, STEPS, BLOCK_STEPS = 16, 8, 7
 QUICK, FULL, START = "fei quick", "fei", "its start"
+UNSEEN = ("mean", "road", "learned")
 IN_BLOCKS = ("mean", "learned")
 SEEDED = 3
 
 
-def methods(costly: bool, full: bool, seeds: int) -> dict[str, list[tuple[Method, str | None]]]:
-    """Name -> the maps that are added up, and the fill-in of each; None for the blur."""
+Parts = list[tuple[Method, str | None]]
+"""The maps that are added up, and the fill-in of each; None for the blur."""
+
+
+def methods(costly: bool, full: bool, seeds: int) -> dict[str, Parts]:
+    """Name -> what it is made of."""
     m = cp.methods
     quick = m.FEI.quick()
     fei = {f"{QUICK}, seed {k}": [(_with(quick, seed=k), None)] for k in range(1, seeds)}
-    found: dict[str, list[tuple[Method, str | None]]] = {
+    found: dict[str, Parts] = {
         "grad_cam": [(m.GradCAM(), None)],
         "layer_cam": [(m.LayerCAM(), None)],
         "integrated_gradients": [(m.IntegratedGradients(rule=cp.quadrature.GaussLegendre(50)), None)],
@@ -69,8 +77,21 @@ def _with(method: cp.methods.FEI, **changes: int) -> cp.methods.FEI:
     return replace(method, also=GIVEN[1:], **changes)
 
 
-def made(classifier: Classifier, image: Tensor, parts: list[tuple[Method, str | None]]) -> dict[str, Tensor]:
-    """The map, (height, width), what it cost, and the start if there was one."""
+@dataclass(frozen=True)
+class Made:
+    """A map and what it cost."""
+
+    saliency: Tensor
+    """(height, width)."""
+    start: Tensor | None
+    """What the search began with, if there was one."""
+    cost: tuple[int, int]
+    """Gradients and forwards."""
+    seconds: float
+
+
+def mapped(classifier: Classifier, image: Tensor, parts: Parts) -> Made:
+    """The sum of the parts' maps, each scaled to a largest value of 1."""
     started = time.perf_counter()
     total, gradients, forwards, start = torch.zeros(image.shape[2:]), 0, 0, None
     for method, fill in parts:
@@ -83,8 +104,12 @@ def made(classifier: Classifier, image: Tensor, parts: list[tuple[Method, str | 
         gradients += int(attribution.gradient_evaluations[0])
         forwards += int(attribution.forward_evaluations[0])
         start = attribution.extras.get("start_map", start)
-    cost = torch.tensor([gradients, forwards, time.perf_counter() - started])
-    return {"map": total, "cost": cost, **({} if start is None else {"start": start[0].float()})}
+    return Made(
+        total,
+        None if start is None else start[0].float(),
+        (gradients, forwards),
+        time.perf_counter() - started,
+    )
 
 
 def scored(
@@ -108,15 +133,107 @@ def scored(
     return found
 
 
+def compute(given: argparse.Namespace, classifier: Classifier, results: Results) -> None:
+    """Make and score every map that is not in the results yet."""
+    learned = cp.baselines.Learned(given.learned)
+    texts = (*GIVEN, "mean", "road", f"learned:file={given.learned}")
+    fills = {text.split(":")[0]: baseline for text, baseline in zip(texts, as_baselines(texts), strict=True)}
+    paths, images = confident(classifier, held_out(given.photographs))
+    plan = [
+        methods(k < given.costly, k < given.full, given.seeds if k < SEEDED else 1) for k in range(len(paths))
+    ]
+    missing = [
+        (k, name, parts, how)
+        for k, named in enumerate(plan)
+        for name, parts in named.items()
+        if not results.known(paths[k].stem, name, how := described(parts, learned))
+    ]
+    print(
+        f"{given.model}: {len(paths)} photographs, {sum(map(len, plan))} maps, {len(missing)} of them to do"
+    )
+    if given.plan:
+        return
+    for k, name, parts, how in missing:
+        image, photograph = images[k : k + 1], paths[k].stem
+        made = mapped(classifier, image, parts)
+        maps = {name: made.saliency, **({START: made.start} if name == QUICK else {})}
+        for shown, saliency in maps.items():
+            cost = made.cost if shown == name else None
+            results.add(photograph, shown, how, {"cost": cost, **scored(classifier, image, saliency, fills)})
+        print(f"{k + 1} of {len(paths)}, {name}: {made.seconds:.0f} s", flush=True)
+
+
+def described(parts: Parts, learned: cp.baselines.Learned) -> list[str]:
+    """How a map is made, and the learned baseline that it is scored with."""
+    made = [spec.unusual("method", spec.describe(method)).text for method, _ in parts]
+    return [*made, f"learned {learned.sha256[:16]}"]
+
+
+def show(results: Results) -> None:
+    """Print tables of what is there."""
+    found = results.by_name()
+    if not found:
+        return
+    columns = [("pixels", fill) for fill in ("blur", "zero", *UNSEEN)]
+    columns += [("blocks", fill) for fill in IN_BLOCKS]
+    labels = [f"{fill}{', blocks' if shape == 'blocks' else ''}" for shape, fill in columns]
+    rows = []
+    for name, each in found.items():
+        costs = [one["cost"] for one in each.values() if one["cost"]]
+        cost = [f"{sum(one[i] for one in costs) / len(costs):,.0f}" if costs else "" for i in (0, 1)]
+        means = [paired([one[shape][fill] for one in each.values()])[0] for shape, fill in columns]
+        rows.append([name, str(len(each)), *cost, *(f"{mean:.3f}" for mean in means)])
+    table(["method", "photographs", "gradients", "forwards", *labels], rows)
+    for ours in (QUICK, FULL):
+        rows = []
+        for name, each in found.items():
+            if name.startswith(ours) or ours not in found:
+                continue
+            both = [photo for photo in each if photo in found[ours]]
+            cells = []
+            for shape, fill in columns:
+                mean, low, high = paired([found[ours][p][shape][fill] - each[p][shape][fill] for p in both])
+                bold = "**" if low > 0 else ""
+                cells.append(f"{bold}{mean:+.3f} ({low:+.3f} to {high:+.3f}){bold}")
+            rows.append([name, str(len(both)), *cells])
+        table([f"{ours} minus", "photographs", *labels], rows)
+    if FULL in found:
+        both = [photo for photo in found[FULL] if photo in found[QUICK]]
+        shares = []
+        for _, fill in columns[:5]:
+            quick, full = (
+                sum(found[name][p]["pixels"][fill] - found[START][p]["pixels"][fill] for p in both)
+                for name in (QUICK, FULL)
+            )
+            shares.append(f"{quick / full:.0%}")
+        table(
+            ["share of the gain over the start", "photographs", *labels[:5]],
+            [[f"{QUICK} of {FULL}", str(len(both)), *shares]],
+        )
+    seeds = [name for name in found if name.startswith(QUICK)]
+    if len(seeds) > 1:
+        shared = [p for p in found[seeds[-1]] if all(p in found[s] for s in seeds)]
+        spreads = [
+            torch.tensor([[found[s][p][shape][fill] for s in seeds] for p in shared]).std(1).nanmean()
+            for shape, fill in columns
+        ]
+        table(
+            ["standard deviation over seeds", "photographs", *labels],
+            [[f"{len(seeds)} of {QUICK}", str(len(shared)), *(f"{float(s):.3f}" for s in spreads)]],
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--learned", required=True, metavar="FILE", help="made by `counterpoint baseline learn` for the model"
-    )
     parser.add_argument("--model", default="efficientnet_lite0")
+    parser.add_argument(
+        "--learned", metavar="FILE", help="made by `counterpoint baseline learn` for the model"
+    )
+    parser.add_argument(
+        "--results", type=Path, help="JSON; by default benchmarks/results/fei-MODEL.json, where ours are"
+    )
     parser.add_argument("--photographs", type=int, default=40)
     parser.add_argument(
         "--costly", type=int, default=12, help="photographs for RISE, extremal perturbation and iGOS++"
@@ -129,90 +246,14 @@ def main() -> None:
     parser.add_argument("--plan", action="store_true", help="say what there is to do, and stop")
     parser.add_argument("--tables", action="store_true", help="tables of what is there, and stop")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    classifier = cp.load_model(given.model)
-    paths, images = confident(classifier, held_out(given.photographs))
-    texts = (*GIVEN, "mean", "road", f"learned:file={given.learned}")
-    fills = {text.split(":")[0]: baseline for text, baseline in zip(texts, as_baselines(texts), strict=True)}
-    results: dict[str, dict[str, dict[str, dict[str, float]]]] = {}  # map -> photograph -> scores
-    costs: dict[str, list[list[float]]] = {}
-    columns = [("pixels", fill) for fill in ("blur", "zero", "mean", "road", "learned")]
-    columns += [("blocks", "mean"), ("blocks", "learned")]
-    labels = [f"{fill}{', blocks' if shape == 'blocks' else ''}" for shape, fill in columns]
-    plan = [
-        methods(k < given.costly, k < given.full, given.seeds if k < SEEDED else 1) for k in range(len(paths))
-    ]
-    print(f"{given.model}: {len(paths)} photographs, {sum(map(len, plan))} maps", flush=True)
-    if given.plan:
-        return
-    for k, path in enumerate(paths):
-        image, base = images[k : k + 1], given.out / given.model / path.stem
-        for name, parts in plan[k].items():
-            file = base / f"{name.replace(' ', '_')}.safetensors"
-            if given.tables and not file.exists():
-                continue
-            kept = tensors(file, lambda image=image, parts=parts: made(classifier, image, parts))
-            costs.setdefault(name, []).append(kept["cost"].tolist())
-            if not given.tables:
-                print(f"{k + 1} of {len(paths)}, {name}: {kept['cost'][2]:.0f} s", flush=True)
-            maps = {name: kept["map"], **({START: kept["start"]} if name == QUICK else {})}
-            for shown, saliency in maps.items():
-                score = base / f"{shown.replace(' ', '_')}.json"
-                if score.exists() or not given.tables:
-                    results.setdefault(shown, {})[path.stem] = record(
-                        score,
-                        lambda image=image, saliency=saliency: scored(classifier, image, saliency, fills),
-                    )
-    rows = []
-    for name, found in results.items():
-        cost = [
-            f"{sum(each[i] for each in costs[name]) / len(costs[name]):,.0f}" if name in costs else ""
-            for i in (0, 1)
-        ]
-        means = [paired([one[shape][fill] for one in found.values()])[0] for shape, fill in columns]
-        rows.append([name, str(len(found)), *cost, *(f"{mean:.3f}" for mean in means)])
-    table(["method", "photographs", "gradients", "forwards", *labels], rows)
-    for ours in (QUICK, FULL):
-        rows = []
-        for name, found in results.items():
-            if name.startswith(ours) or ours not in results:
-                continue
-            both = [photo for photo in found if photo in results[ours]]
-            cells = []
-            for shape, fill in columns:
-                mean, low, high = paired(
-                    [results[ours][p][shape][fill] - found[p][shape][fill] for p in both]
-                )
-                cells.append(
-                    f"{'**' if low > 0 else ''}{mean:+.3f} ({low:+.3f} to {high:+.3f}){'**' if low > 0 else ''}"
-                )
-            rows.append([name, str(len(both)), *cells])
-        table([f"{ours} minus", "photographs", *labels], rows)
-    if FULL in results:
-        both = [photo for photo in results[FULL] if photo in results[QUICK]]
-        gains = [
-            [
-                sum(results[name][p]["pixels"][fill] - results[START][p]["pixels"][fill] for p in both)
-                for name in (QUICK, FULL)
-            ]
-            for fill in fills
-        ]
-        shares = [f"{quick / full:.0%}" for quick, full in gains]
-        table(
-            ["share of the gain over the start", "photographs", *fills],
-            [[f"{QUICK} of {FULL}", str(len(both)), *shares]],
-        )
-    seeds = [name for name in results if name.startswith(QUICK)]
-    if len(seeds) > 1:
-        shared = [p for p in results[seeds[-1]] if all(p in results[s] for s in seeds)]
-        spreads = [
-            torch.tensor([[results[s][p][shape][fill] for s in seeds] for p in shared]).std(1).nanmean()
-            for shape, fill in columns
-        ]
-        table(
-            ["standard deviation over seeds", "photographs", *labels],
-            [[f"{len(seeds)} of {QUICK}", str(len(shared)), *(f"{float(s):.3f}" for s in spreads)]],
-        )
+    results = Results(given.results or results_file("fei", given.model))
+    if not given.tables:
+        if not given.learned:
+            parser.error("--learned is needed to compute; --tables alone does without")
+        torch.set_num_threads(given.threads)
+        compute(given, cp.load_model(given.model), results)
+    if not given.plan:
+        show(results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What long benchmarks share: photographs kept apart, results kept in a folder, tables with paired intervals."""
+"""What long benchmarks share: photographs kept apart, results kept in files, tables with paired intervals."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -56,6 +56,49 @@ def record(file: Path, make: Callable[[], Any]) -> Any:
         with whole_file(file) as partial:
             partial.write_text(json.dumps(found))
     return json.loads(file.read_text())
+
+
+class Results:
+    """Numbers in one JSON file: photograph -> name -> what was found, and how; written whole after each."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._found: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
+
+    def known(self, photograph: str, name: str, how: Sequence[str]) -> bool:
+        """Whether it is there, found in this way."""
+        return bool(self._found.get(photograph, {}).get(name, {}).get("how") == list(how))
+
+    def add(self, photograph: str, name: str, how: Sequence[str], found: dict[str, Any]) -> None:
+        """Put it in the file, in the place of what was found in another way."""
+        self._found.setdefault(photograph, {})[name] = {"how": list(how), **found}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(self._file) as partial:
+            partial.write_text(_lines(self._found))
+
+    def by_name(self) -> dict[str, dict[str, Any]]:
+        """Name -> photograph -> what was found; names in the order in which they came."""
+        found: dict[str, dict[str, Any]] = {}
+        for photograph, each in self._found.items():
+            for name, here in each.items():
+                found.setdefault(name, {})[photograph] = here
+        return found
+
+
+def _lines(found: dict[str, dict[str, Any]]) -> str:
+    """A line for each name, so that what is added shows as what was added."""
+    parts = [
+        f"{json.dumps(photograph)}: {{\n"
+        + ",\n".join(f"  {json.dumps(name)}: {json.dumps(here)}" for name, here in each.items())
+        + "\n}"
+        for photograph, each in found.items()
+    ]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def results_file(benchmark: str, model: str) -> Path:
+    """Where this repository keeps what was measured."""
+    return Path(__file__).parent / "results" / f"{benchmark}-{model}.json"
 
 
 def paired(differences: Sequence[float], seed: int = 0) -> tuple[float, float, float]:

@@ -1,6 +1,7 @@
 """Both kinds of faithfulness together: the area that FEI reaches, and how far its masks drive the network off the original's pathway.
 
-    python benchmarks/pathway.py --out DIR [--model NAME] [--photographs N] [--only NAME ...] [--figure FILE] [--tables]
+    python benchmarks/pathway.py [--model NAME] [--photographs N] [--only NAME ...] [--figure FILE]
+    python benchmarks/pathway.py --tables [--model NAME] [--figure FILE]
 
 FEI under each rule of clipping, at all activations or the last six, by probability and by its logarithm, with a price on excess activation,
 and, so that smoothness can be matched, without clipping on grids from coarse to fine; all with as many steps, against a blur of 10 pixels;
@@ -8,12 +9,12 @@ a price together with clipping takes half as many gradients more. Beside them Gr
 random. Measured on each map: insertion minus deletion area of the probability; excess activation on the insertion path, with and without
 seams, mean over activations and fractions, and beside it that of random masks; what the last activation, capped, keeps of the score. Last,
 the same optimisation for a class that is not there: the probability that an insertion path of the map reaches. Photographs are held out, as
-in benchmarks/fei.py.
+in benchmarks/fei.py, and results kept in the same way.
 """
 
 import argparse
 import os
-from collections.abc import Callable
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +25,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import counterpoint as cp
+from counterpoint import spec
 from counterpoint.classifier import Classifier
 from counterpoint.metrics.nested import smooth_fields
 from counterpoint.places import default_map_layer
 from counterpoint.protocols import Method
-from kept import confident, held_out, paired, record, table, tensors
+from kept import Results, confident, held_out, paired, results_file, table
 
 BASELINE = cp.baselines.Blur(sigma=10)
 SETTING = cp.methods.FEI.quick()
@@ -63,6 +65,11 @@ ABSENT = tuple(
     if name in ("none, 56 cells", "fgvis", "directional", "directional, log")
     or (name.endswith("56 cells") and ("penalty 16" in name or "last 6" in name))
 )
+BESIDE = ("grad_cam", "integrated_gradients", "blob in the middle", "blob at random")
+Numbers = dict[str, dict[str, float]]
+"""Photograph -> measure -> number."""
+Found = dict[str, Numbers]
+_ABSENT = "absent: "
 _SCORES = {PROBABILITY: cp.probability, LOG: cp.log_probability}
 
 
@@ -75,11 +82,11 @@ def blob(size: tuple[int, int], seed: int | None) -> Tensor:
     return -(x.square() + y.square())
 
 
-def made(classifier: Classifier, image: Tensor, name: str, place: int) -> dict[str, Tensor]:
-    """The map, (height, width), and its gradients."""
+def mapped(classifier: Classifier, image: Tensor, name: str, place: int) -> Tensor:
+    """(height, width)."""
     size = (image.shape[2], image.shape[3])
     if name.startswith("blob"):
-        return {"map": blob(size, 100 + place if "random" in name else None), "gradients": torch.zeros(1)}
+        return blob(size, 100 + place if "random" in name else None)
     if name in SETTINGS:
         kind, method = SETTINGS[name]
         return explained(classifier, image, method, kind)
@@ -92,12 +99,12 @@ def made(classifier: Classifier, image: Tensor, name: str, place: int) -> dict[s
 
 def explained(
     classifier: Classifier, image: Tensor, method: Method, kind: str, target: int | None = None
-) -> dict[str, Tensor]:
-    """The map that a method makes of a score, of the top class or another one."""
+) -> Tensor:
+    """(height, width): the map that a method makes of a score, of the top class or another one."""
     layer = default_map_layer(classifier.module, image) if method.level == "layer" else None
     score = _SCORES[kind](classifier, **({} if target is None else {"target": target}))
     found = cp.compare(score, image, baseline=BASELINE, layer=layer, fold=True).explain(method)
-    return {"map": found.heatmap()[0].detach().float(), "gradients": found.gradient_evaluations.float()}
+    return found.heatmap()[0].detach().float()
 
 
 def measured(classifier: Classifier, image: Tensor, saliency: Tensor, name: str) -> dict[str, float]:
@@ -124,7 +131,7 @@ def absent(classifier: Classifier, image: Tensor, name: str) -> dict[str, float]
         p = classifier.module(image).softmax(1)[0]
     target = int(p.argsort(descending=True)[len(p) // 2])
     kind, method = SETTINGS[name]
-    saliency = explained(classifier, image, method, kind, target)["map"]
+    saliency = explained(classifier, image, method, kind, target)
     curves = cp.metrics.curves(
         cp.probability(classifier, target=target),
         image,
@@ -136,13 +143,17 @@ def absent(classifier: Classifier, image: Tensor, name: str) -> dict[str, float]
     return {"reached": float(curves.curve("insertion").scores.max()), "there": float(p[target])}
 
 
-def pareto(results: dict[str, dict[str, dict[str, float]]], caption: str) -> Figure:
+def pareto(found: Found, model: str) -> Figure:
     """Area against excess, with seams and without; better is up and to the left."""
+    most = max(map(len, found.values()))
+    results = {
+        name: each for name, each in found.items() if len(each) == most and not name.startswith(_ABSENT)
+    }
     figure = Figure(figsize=(13, 6), dpi=120, facecolor="white", layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, measure in zip(panels, ("excess", "seam_free_excess"), strict=True):
-        for name, found in results.items():
-            x, y = (paired([each[c] for each in found.values()])[0] for c in (measure, "area"))
+        for name, each in results.items():
+            x, y = mean(each, measure), mean(each, "area")
             ours = name in SETTINGS
             color = "#8a8a8a" if not ours else "#2470b3" if name in UNCLIPPED else "#d9690c"
             panel.plot(x, y, "o", color=color, ms=6)
@@ -151,150 +162,131 @@ def pareto(results: dict[str, dict[str, dict[str, float]]], caption: str) -> Fig
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("insertion minus deletion area of the probability")
     figure.suptitle(
-        f"{caption}; blue: FEI without clipping, orange: clipped or priced, grey: other maps", fontsize=10
+        f"{model}, {most} photographs; blue: FEI without clipping, orange: clipped or priced, grey: other maps",
+        fontsize=10,
     )
     return figure
+
+
+def compute(given: argparse.Namespace, classifier: Classifier, results: Results) -> None:
+    """Make and measure every map that is not in the results yet."""
+    paths, images = confident(classifier, held_out(given.photographs))
+    names = [n for n in SETTINGS if not given.only or n in given.only] + list(BESIDE)
+    print(f"{given.model}: {len(paths)} photographs, {len(names)} maps each", flush=True)
+    for k, path in enumerate(paths):
+        image = images[k : k + 1]
+        for name in names:
+            how = described(name)
+            if not results.known(path.stem, name, how):
+                saliency = mapped(classifier, image, name, k)
+                results.add(path.stem, name, how, measured(classifier, image, saliency, name))
+            if (
+                k < given.absent
+                and name in ABSENT
+                and not results.known(path.stem, gone := _ABSENT + name, how)
+            ):
+                results.add(path.stem, gone, how, absent(classifier, image, name))
+        print(f"{k + 1} of {len(paths)}", flush=True)
+
+
+def described(name: str) -> list[str]:
+    """How a map is made."""
+    if name not in SETTINGS:
+        return []
+    kind, method = SETTINGS[name]
+    return [kind, spec.unusual("method", spec.describe(method)).text]
+
+
+def show(found: Found) -> None:
+    """Print tables of what is there."""
+    results = {name: each for name, each in found.items() if not name.startswith(_ABSENT)}
+    if not results:
+        return
+    columns = ("area", "excess", "seam_free_excess", "disinhibition", "kept")
+    rows = []
+    for name, each in results.items():
+        means = [f"{mean(each, c):.3f}" for c in columns]
+        floor = f"{mean(each, 'floor seam_free_excess'):.3f}"
+        rows.append([name, str(len(each)), *means[:3], floor, *means[3:]])
+    headings = ["map", "photographs", "area", "excess", "seam-free", "seam-free, random masks"]
+    table([*headings, "disinhibition", "kept, capped"], rows)
+    free = {name: each for name, each in results.items() if name in UNCLIPPED}
+    clipped = {name: each for name, each in results.items() if name in SETTINGS and name not in free}
+    rows = [beside(name, each, free) for name, each in clipped.items() if free]
+    headings = ["clipped or priced", "photographs", "beside, of those without"]
+    table([*headings, "excess", "seam-free excess", "area", "kept, capped"], rows)
+    table(
+        ["class that is not there", "photographs", "p in the photograph", "p reached", "p reached, median"],
+        [
+            [
+                name.removeprefix(_ABSENT),
+                str(len(each)),
+                f"{mean(each, 'there'):.4f}",
+                f"{mean(each, 'reached'):.4f}",
+                f"{statistics.median(one['reached'] for one in each.values()):.4f}",
+            ]
+            for name, each in found.items()
+            if name.startswith(_ABSENT)
+        ],
+    )
+
+
+def beside(name: str, mine: Numbers, free: Found) -> list[str]:
+    """A row: shares, paired, of what the unclipped setting that matches has; absolute for what the capped score keeps."""
+    best = matched(mine, free)
+    both = [photo for photo in mine if photo in free[best]]
+    cells = []
+    for column in ("excess", "seam_free_excess", "area", "kept"):
+        theirs = [free[best][photo][column] for photo in both]
+        ours = [mine[photo][column] for photo in both]
+        middle, low, high = paired([a - b for a, b in zip(ours, theirs, strict=True)])
+        unit = sum(theirs) / len(both)
+        cells.append(
+            f"{middle:+.3f} ({low:+.3f} to {high:+.3f})"
+            if column == "kept"
+            else f"{middle / unit:+.0%} ({low / unit:+.0%} to {high / unit:+.0%})"
+        )
+    return [name, str(len(both)), best, *cells]
+
+
+def matched(mine: Numbers, free: Found) -> str:
+    """On the photographs of these numbers: the unclipped setting with the least excess among those of at least this mean area; if there
+    is none, the one with the largest area."""
+    measured = {name: {p: each[p] for p in mine if p in each} for name, each in free.items()}
+    whole = {name: each for name, each in measured.items() if len(each) == len(mine)} or measured
+    enough = [name for name, each in whole.items() if mean(each, "area") >= mean(mine, "area")]
+    if not enough:
+        return max(whole, key=lambda name: mean(whole[name], "area"))
+    return min(enough, key=lambda name: mean(whole[name], "seam_free_excess"))
+
+
+def mean(numbers: Numbers, column: str) -> float:
+    """Over photographs."""
+    return statistics.fmean(each[column] for each in numbers.values())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="efficientnet_lite0")
+    parser.add_argument(
+        "--results", type=Path, help="JSON; by default benchmarks/results/pathway-MODEL.json, where ours are"
+    )
     parser.add_argument("--photographs", type=int, default=8)
-    parser.add_argument("--only", nargs="*", help="only these settings")
-    parser.add_argument("--absent", type=int, default=4, help="photographs for the class that is not there")
+    parser.add_argument("--only", nargs="*", choices=list(SETTINGS), help="only these settings")
+    parser.add_argument("--absent", type=int, default=8, help="photographs for the class that is not there")
     parser.add_argument("--figure", type=Path, help="where the picture goes")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tables", action="store_true", help="tables of what is there, and stop")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    classifier = cp.load_model(given.model)
-    paths, images = confident(classifier, held_out(given.photographs))
-    names = [n for n in SETTINGS if not given.only or n in given.only]
-    names += ["grad_cam", "integrated_gradients", "blob in the middle", "blob at random"]
-    print(f"{given.model}: {len(paths)} photographs, {len(names)} maps each", flush=True)
-    results: dict[str, dict[str, dict[str, float]]] = {}
-    reached: dict[str, dict[str, dict[str, float]]] = {}
-
-    def kept(
-        store: dict[str, dict[str, dict[str, float]]],
-        name: str,
-        file: Path,
-        make: Callable[[], dict[str, float]],
-    ) -> None:
-        if file.exists() or not given.tables:
-            store.setdefault(name, {})[file.parent.name] = record(file, make)
-
-    for k, path in enumerate(paths):
-        image, base = images[k : k + 1], given.out / given.model / path.stem
-        for name in names:
-            stem = name.replace(" ", "_")
-
-            def measure(
-                image: Tensor = image, name: str = name, base: Path = base, stem: str = stem, k: int = k
-            ) -> dict[str, float]:
-                saliency = tensors(base / f"{stem}.safetensors", lambda: made(classifier, image, name, k))[
-                    "map"
-                ]
-                return measured(classifier, image, saliency, name)
-
-            kept(results, name, base / f"{stem}.json", measure)
-            if k < given.absent and name in ABSENT:
-                kept(
-                    reached,
-                    name,
-                    base / f"absent_{stem}.json",
-                    lambda image=image, name=name: absent(classifier, image, name),
-                )
-        if not given.tables:
-            print(f"{k + 1} of {len(paths)}", flush=True)
-    columns = ("area", "excess", "seam_free_excess", "disinhibition", "kept")
-    rows = []
-    for name, found in results.items():
-        means = [f"{paired([each[c] for each in found.values()])[0]:.3f}" for c in columns]
-        floor = paired([each["floor seam_free_excess"] for each in found.values()])[0]
-        rows.append([name, str(len(found)), *means[:3], f"{floor:.3f}", *means[3:]])
-    table(
-        [
-            "map",
-            "photographs",
-            "area",
-            "excess",
-            "seam-free",
-            "seam-free, random masks",
-            "disinhibition",
-            "kept, capped",
-        ],
-        rows,
-    )
-    free = {name: found for name, found in results.items() if name in UNCLIPPED}
-    rows = []
-    for name, found in results.items():
-        if name not in SETTINGS or name in UNCLIPPED or not free:
-            continue
-        best = matched(found, free)
-        both = [photo for photo in found if photo in free[best]]
-        theirs = [free[best][photo] for photo in both]
-        mine = [found[photo] for photo in both]
-        units = {c: sum(each[c] for each in theirs) / len(both) for c in ("excess", "seam_free_excess")}
-        floor = sum(each["floor seam_free_excess"] for each in theirs) / len(both)
-        cells = []
-        for column in ("excess", "seam_free_excess", "area", "kept"):
-            unit = units.get(column)
-            mean, low, high = paired([a[column] - b[column] for a, b in zip(mine, theirs, strict=True)])
-            cells.append(
-                f"{mean / unit:+.0%} ({low / unit:+.0%} to {high / unit:+.0%})"
-                if unit
-                else f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
-            )
-        rows.append(
-            [
-                name,
-                str(len(both)),
-                f"{best} (seam-free above random masks: {units['seam_free_excess'] - floor:+.3f})",
-                *cells,
-            ]
-        )
-    table(
-        [
-            "clipped",
-            "photographs",
-            "against the unclipped with least excess at its area",
-            "excess",
-            "seam-free excess",
-            "area",
-            "kept, capped",
-        ],
-        rows,
-    )
-    table(
-        ["class that is not there", "photographs", "p in the photograph", "p reached"],
-        [
-            [
-                name,
-                str(len(found)),
-                *(f"{paired([each[c] for each in found.values()])[0]:.4f}" for c in ("there", "reached")),
-            ]
-            for name, found in reached.items()
-        ],
-    )
+    results = Results(given.results or results_file("pathway", given.model))
+    if not given.tables:
+        torch.set_num_threads(given.threads)
+        compute(given, cp.load_model(given.model), results)
+    show(results.by_name())
     if given.figure:
-        pareto(results, f"{given.model}, {len(paths)} photographs").savefig(given.figure)
-
-
-def matched(found: dict[str, dict[str, float]], free: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The unclipped setting with the least excess among those of at least this mean area; of less area, the largest."""
-
-    def mean(of: dict[str, dict[str, float]], column: str) -> float:
-        return paired([each[column] for each in of.values()])[0]
-
-    area = mean(found, "area")
-    enough = [name for name, each in free.items() if mean(each, "area") >= area]
-    if not enough:
-        return max(free, key=lambda name: mean(free[name], "area"))
-    return min(enough, key=lambda name: mean(free[name], "excess"))
+        pareto(results.by_name(), given.model).savefig(given.figure)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def fold(
 
     Args:
         module: In eval mode, and without hooks. It is not changed; changes of its weights after this do not reach the copy.
-        example: Inputs to compare the two on; the first two are used.
+        example: Inputs to compare the two on: outputs on the first two, in float64 and with gradients on the first.
         keep: Names of layers that must return what they do now; norms right behind their last step stay.
         channels_last: Also keep convolutions in the channels-last layout, which changes no shape.
     """
@@ -156,7 +156,7 @@ def _difference(module: nn.Module, faster: nn.Module, inputs: Tensor, pairs: lis
         try:  # on the CPU: not every device knows float64
             exact = copy.deepcopy(module).cpu().double()
             folded = _faster(exact, pairs, channels_last=False)
-            points = [inputs.cpu().double().requires_grad_() for _ in range(2)]
+            points = [inputs[:1].cpu().double().requires_grad_() for _ in range(2)]
             expected, came = exact(points[0]), folded(points[1])
         except (RuntimeError, TypeError) as error:
             return f"the model does not run in float64 on the CPU, so the copy cannot be checked: {error}"
