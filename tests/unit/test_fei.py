@@ -201,19 +201,36 @@ def test_an_image_that_gains_nothing_stops_and_does_not_stop_the_others(net, ima
     assert found.extras["loss"][1].isnan().any()
 
 
-def test_a_penalty_is_the_mean_excess_of_the_row(net, images):
+def test_a_penalty_is_the_mean_seam_free_excess_of_the_row(net, images):
     comparison = question(net, images)
-    price = torch.tensor([0.0, 1.0, 2.0])
-    score = penalised(comparison, price).evaluation.runner
-    alone = penalised(comparison, price, alone=True).evaluation.runner
-    image = torch.arange(3)
-    brighter = images + 0.25
-    excess = (net.relu(net.conv(brighter)) - net.relu(net.conv(images))).flatten(1).sum(1)
-    excess = excess / net.relu(net.conv(images)).flatten(1).sum(1)
-    expected = net(brighter)[:, 0] - price * excess
-    torch.testing.assert_close(score(brighter, image), expected.detach(), check_dtype=False)
-    torch.testing.assert_close(alone(brighter, image), -price * excess.detach(), check_dtype=False)
+    price, image = torch.tensor([0.0, 1.0, 2.0]), torch.arange(3)
+    fills = torch.stack([images + 0.25, images - 0.25])
+    score, alone = (
+        penalised(comparison, price, fills, alone=alone).evaluation.runner for alone in (False, True)
+    )
+
+    def units(points):
+        return net.relu(net.conv(points)).detach()
+
+    # Beyond both fill-ins: what neither has costs nothing.
+    most = torch.maximum(units(fills[0]), units(fills[1]))
+    for brighter in (images + 0.1, images + 0.25, images + 0.5):
+        over = (torch.minimum(units(brighter), most) - units(images)).clamp_min(0).flatten(1).sum(1)
+        excess = over / units(images).flatten(1).sum(1)
+        expected = net(brighter)[:, 0] - price * excess
+        torch.testing.assert_close(score(brighter, image), expected.detach(), check_dtype=False)
+        torch.testing.assert_close(alone(brighter, image), -price * excess, check_dtype=False)
     torch.testing.assert_close(score(images, image), net(images)[:, 0])
+
+
+def test_a_wide_tolerance_clips_nothing(net, images):
+    asked = cp.compare(cp.logit(net, target=0), images, baseline=cp.baselines.White())
+    free, narrow, wide = (
+        asked.explain(SMALL(steps=8, **each)).extras["loss"]
+        for each in ({"rule": "none"}, {"rule": "fgvis"}, {"rule": "fgvis", "tolerance": 1e6})
+    )
+    torch.testing.assert_close(wide, free)
+    assert not torch.allclose(narrow, free)
 
 
 def test_no_rule_clips_the_gradient_of_the_price(net, images):

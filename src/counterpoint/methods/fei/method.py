@@ -67,9 +67,12 @@ class FEI:
         rule: Clip gradients on the insertion side: "none", "fgvis" or "directional"; see `counterpoint.activations.ClipRule`. Not the
             default: it keeps masks nearer to the network's own pathway, and costs area.
         clipped: At which activations: None for all, a whole number for the last so many, or names of layers.
+        tolerance: How far outside its interval a unit may be before it is clipped, as a share of |h'| + root mean square of the activation;
+            None for that of `counterpoint.activations.Clip`, which forgives rounding alone. A wider one costs less area.
         both_sides: Clip on the deletion side too, which an image that is to lose its class must leave its pathway for.
-        penalty: Price of excess activation on the insertion side, mean over all activations, in units of |f(x) - f(x')|; no rule clips
-            its gradient. A variant of ours; with a rule it takes half as many gradients more.
+        penalty: Price of seam-free excess activation on the insertion side (what the fill-ins bring along; the mask's edges are free),
+            mean over all activations, in units of |f(x) - f(x')|; no rule clips its gradient. A variant of ours; with a rule it takes half
+            as many gradients more.
         jitter: Move each mask's image by up to so many pixels, at random.
         flip: Mirror at random.
         measure: Steps of the measured curves.
@@ -97,6 +100,7 @@ class FEI:
     also: tuple[str, ...] = ()
     rule: ClipRule = "none"
     clipped: Layers = None
+    tolerance: float | None = None
     both_sides: bool = False
     penalty: float = 0.0
     jitter: int = 0
@@ -124,6 +128,8 @@ class FEI:
             check_range(name, getattr(self, name), least)
         for name in ("deletion", "penalty", "jitter"):
             check_range(name, getattr(self, name), 0)
+        if self.tolerance is not None:
+            check_range("tolerance", self.tolerance, 0)
         check_range("learning_rate", self.learning_rate, 0, open_low=True)
         if not self.grids or list(self.grids) != sorted(set(self.grids)) or self.grids[0] < 2:
             raise InputError(f"grids must rise from at least 2 cells, got {self.grids!r}.")
@@ -158,7 +164,9 @@ class FEI:
         comparison = comparison.faster()
         replacements = self._replacements(comparison)
         fills = torch.stack([image for _, image in replacements])
-        clipping = Clipping.of(comparison, self.rule, self.clipped, both_sides=self.both_sides)
+        clipping = Clipping.of(
+            comparison, self.rule, self.clipped, tolerance=self.tolerance, both_sides=self.both_sides
+        )
         judge = replace(
             Judge.of(comparison, steps=self.measure, seed=self.seed).by_probability(),
             fills=tuple(Replacement(baseline=each, whole=image) for each, image in replacements),

@@ -56,7 +56,7 @@ class Search:
         if settings.penalty:
             price = torch.zeros_like(comparison.score)
             price[chosen] = settings.penalty * self.unit
-            self.priced = penalised(comparison, price, alone=settings.rule != "none")
+            self.priced = penalised(comparison, price, fills, alone=settings.rule != "none")
 
     def run(self) -> Found:
         """All steps; what came of them."""
@@ -150,7 +150,7 @@ class Search:
         *,
         insertion: bool,
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows channel height width"]]:
-        """Scores, less the price of excess on the insertion side, and gradients; clipped are those of the score."""
+        """Scores, less the price on the insertion side, and gradients; clipped are those of the score."""
         under = self.clipping.under(insertion=insertion)
         if not insertion or self.priced is None:
             return self.comparison.scores_and_gradients(points, image, under=under)
