@@ -35,7 +35,8 @@ _FALLING = frozenset({"gelu", "hardswish", "mish", "silu"})
 class Clip(Following):
     """The gradient clipped at the chosen activations of a run of perturbed images.
 
-    The unit h of a row may move between d = min(0, h') and u = max(0, h'), h' being the unit for the row's original image. A unit is what
+    The unit h of a row may move between d = min(0, s h') and u = max(0, s h'), h' being the unit for the row's original image and
+    s = 1 + overshoot. A unit is what
     comes out of a ReLU, LeakyReLU, PReLU, ELU; and what goes into a ReLU6, GELU, SiLU, Hardswish, Mish. It is outside where h > u + e or
     h < d - e, with e = tolerance * (|h'| + root mean square of the activation for that image). Forward values stay what they are, bit
     for bit. At the original image nothing is outside, and the gradient is the plain one.
@@ -47,6 +48,7 @@ class Clip(Following):
         aim: What the optimiser does to the score; needed by "directional", which lets a gradient pass that leads back into the interval.
             To maximise it moves a unit along the score's gradient, to minimise against it.
         tolerance: By default 1e-4, and 1e-2 for activations in 16 bits.
+        overshoot: How much further than in the original an active unit may go, as a share of that; silent units stay where they were. Ours.
 
     Raises:
         InputError: an unknown rule or aim, no aim for "directional", a pathway of another reading, a row of no image.
@@ -64,6 +66,7 @@ class Clip(Following):
         rule: ClipRule,
         aim: Aim | None = None,
         tolerance: float | None = None,
+        overshoot: float = 0.0,
     ) -> None:
         check_clip(rule, aim)
         super().__init__(pathway, image)
@@ -72,6 +75,7 @@ class Clip(Following):
         self._rule = rule
         self._sign = -1.0 if aim == "minimise" else 1.0
         self._tolerance = tolerance
+        self._reach = 1 + overshoot
 
     def follow(self, place: int, operation: Operation) -> Tensor:
         """The value as it is, with the clipped gradient."""
@@ -106,8 +110,8 @@ class Clip(Following):
         if tolerance is None:
             tolerance = _TOLERANCE_16_BITS if unit.dtype.itemsize == 2 else _TOLERANCE
         slack = tolerance * (original.abs() + scale)
-        above = here > original.clamp(min=0) + slack
-        below = here < original.clamp(max=0) - slack
+        above = here > self._reach * original.clamp(min=0) + slack
+        below = here < self._reach * original.clamp(max=0) - slack
         return (above.to(torch.int8) - below.to(torch.int8)).reshape(unit.shape)
 
 

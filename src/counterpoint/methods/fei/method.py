@@ -68,7 +68,9 @@ class FEI:
             default: it keeps masks nearer to the network's own pathway, and costs area.
         clipped: At which activations: None for all, a whole number for the last so many, or names of layers.
         tolerance: How far outside its interval a unit may be before it is clipped, as a share of |h'| + root mean square of the activation;
-            None for that of `counterpoint.activations.Clip`, which forgives rounding alone. A wider one costs less area.
+            None for that of `counterpoint.activations.Clip`, which forgives rounding alone.
+        overshoot: How much further than in the original an active unit may go before it is clipped, as a share of that; silent ones stay
+            silent. Clipping costs less area with it, and shuts other classes out as well. Ours.
         both_sides: Clip on the deletion side too, which an image that is to lose its class must leave its pathway for.
         penalty: Price of seam-free excess activation on the insertion side (what the fill-ins bring along; the mask's edges are free),
             mean over all activations, in units of |f(x) - f(x')|; no rule clips its gradient. A variant of ours; with a rule it takes half
@@ -101,6 +103,7 @@ class FEI:
     rule: ClipRule = "none"
     clipped: Layers = None
     tolerance: float | None = None
+    overshoot: float = 0.0
     both_sides: bool = False
     penalty: float = 0.0
     jitter: int = 0
@@ -111,7 +114,7 @@ class FEI:
     seed: int = 0
     claim: ClassVar[Claim] = "importance"
     level: ClassVar[Level] = "input"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
@@ -126,7 +129,7 @@ class FEI:
                 )
         for name, least in (("steps", 1), ("measure", 2), ("every", 1), ("patience", 1)):
             check_range(name, getattr(self, name), least)
-        for name in ("deletion", "penalty", "jitter"):
+        for name in ("deletion", "penalty", "jitter", "overshoot"):
             check_range(name, getattr(self, name), 0)
         if self.tolerance is not None:
             check_range("tolerance", self.tolerance, 0)
@@ -165,7 +168,12 @@ class FEI:
         replacements = self._replacements(comparison)
         fills = torch.stack([image for _, image in replacements])
         clipping = Clipping.of(
-            comparison, self.rule, self.clipped, tolerance=self.tolerance, both_sides=self.both_sides
+            comparison,
+            self.rule,
+            self.clipped,
+            tolerance=self.tolerance,
+            overshoot=self.overshoot,
+            both_sides=self.both_sides,
         )
         judge = replace(
             Judge.of(comparison, steps=self.measure, seed=self.seed).by_probability(),

@@ -23,6 +23,7 @@ class Clipping:
     pathway: Pathway | None
     rule: ClipRule
     tolerance: float | None
+    overshoot: float
     both_sides: bool
 
     @classmethod
@@ -33,6 +34,7 @@ class Clipping:
         layers: Layers,
         *,
         tolerance: float | None = None,
+        overshoot: float = 0.0,
         both_sides: bool = False,
     ) -> "Clipping":
         """Record the original images; a network without activations has none to clip by.
@@ -41,7 +43,7 @@ class Clipping:
             InputError: the network has fewer activations than are asked for.
             UnknownNameError: no such layer.
         """
-        settings = (rule, tolerance, both_sides)
+        settings = (rule, tolerance, overshoot, both_sides)
         if rule == "none":
             return cls(None, *settings)
         try:
@@ -59,7 +61,14 @@ class Clipping:
         aim = "maximise" if insertion else "minimise"
 
         def make(image: Tensor) -> AbstractContextManager[Any]:
-            return Clip(pathway, image, rule=self.rule, aim=aim, tolerance=self.tolerance)  # type: ignore[arg-type]
+            return Clip(
+                pathway,
+                image,
+                rule=self.rule,
+                aim=aim,  # type: ignore[arg-type]
+                tolerance=self.tolerance,
+                overshoot=self.overshoot,
+            )
 
         return make
 
