@@ -206,7 +206,7 @@ def compute(given: argparse.Namespace, classifier: Classifier, results: Results)
                 results.add(path.stem, name, how, measured(classifier, image, saliency, name))
             if (
                 k < given.absent
-                and name in ABSENT
+                and followed(name)
                 and not results.known(path.stem, gone := _ABSENT + name, how)
             ):
                 results.add(path.stem, gone, how, absent(classifier, image, name, *settings[name]))

@@ -80,6 +80,19 @@ def test_the_gradient_of_a_relu_is_clipped_where_the_unit_is_outside_and_moves_o
 
 
 @pytest.mark.parametrize(
+    ("overshoot", "expected"),
+    [(0.5, row(0, 0, 2, -3, 0)), (1.0, row(1, 0, 2, -3, 0)), (1e6, row(1, 0, 2, -3, 0))],
+)
+def test_an_active_unit_may_overshoot_and_a_silent_one_not(overshoot, expected):
+    for rule, aim in (("fgvis", None), ("directional", "maximise")):
+        # The second unit was silent: against its gradient it is outside and moves back, which "directional" lets pass.
+        back = row(0, -1, 0, 0, 0) if rule == "directional" else 0
+        value, gradient = clipped(F.relu, ORIGINAL, PERTURBED, WEIGHTS, rule, aim, overshoot=overshoot)
+        assert torch.equal(gradient, expected + back)
+        assert torch.equal(value, PERTURBED.relu())
+
+
+@pytest.mark.parametrize(
     ("rule", "aim", "passes"),
     [
         ("fgvis", None, row(0, 0, 1, 1, 0)),

@@ -284,6 +284,8 @@ def test_the_model_is_untouched_when_it_is_stopped_in_the_middle(net, images):
         ({"temperature": (0.1, 0.5)}, "temperature must fall"),
         ({"jitter": 2, "rule": "fgvis"}, "jitter and flip"),
         ({"penalty": -1.0}, "penalty"),
+        ({"tolerance": -1.0}, "tolerance"),
+        ({"overshoot": -1.0}, "overshoot"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, words):

@@ -10,6 +10,7 @@ from counterpoint.activations.chosen import SATURATING
 from counterpoint.activations.following import Following
 from counterpoint.activations.operations import Operation, at_least_float32
 from counterpoint.activations.pathway import Pathway
+from counterpoint.checks import check_range
 from counterpoint.errors import InputError
 
 ClipRule = Literal["none", "fgvis", "directional"]
@@ -51,7 +52,7 @@ class Clip(Following):
         overshoot: How much further than in the original an active unit may go, as a share of that; silent units stay where they were. Ours.
 
     Raises:
-        InputError: an unknown rule or aim, no aim for "directional", a pathway of another reading, a row of no image.
+        InputError: an unknown rule or aim, no aim for "directional", a negative overshoot, a pathway of another reading, a row of no image.
         ModelError: the run takes another way than the recorded one.
 
     Reference: "fgvis" is the rule of Wagner et al. 2019, arXiv:1908.02686; the tolerance, "directional" and the interval before
@@ -70,6 +71,7 @@ class Clip(Following):
     ) -> None:
         check_clip(rule, aim)
         super().__init__(pathway, image)
+        check_range("overshoot", overshoot, 0)
         if pathway.reading != "unit":
             raise InputError("clipping needs a pathway recorded with reading='unit', got 'output'.")
         self._rule = rule
