@@ -35,7 +35,7 @@ from counterpoint.protocols import Method
 from kept import Results, confident, held_out, paired, results_file, table
 
 BASELINE = cp.baselines.Blur(sigma=10)
-SETTING = cp.methods.FEI.quick()
+SETTING = cp.methods.FEI()
 FINE = replace(SETTING, grids=(28, 56))
 # Price, overshoot and where to clip were chosen on two photographs that are not among the held-out ones.
 KEEPING: dict[str, dict[str, Any]] = {
