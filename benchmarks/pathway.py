@@ -28,6 +28,7 @@ from torch import Tensor
 
 import counterpoint as cp
 from counterpoint import spec
+from counterpoint.activations import Pathway
 from counterpoint.classifier import Classifier
 from counterpoint.metrics.nested import smooth_fields
 from counterpoint.places import default_map_layer
@@ -72,15 +73,21 @@ _ABSENT = "absent: "
 _SCORES = {PROBABILITY: cp.probability, LOG: cp.log_probability}
 
 
-def settings_for(model: str) -> Settings:
+def settings_for(classifier: Classifier, image: Tensor) -> Settings:
     """Those for any model, and those that were chosen for this one."""
-    both = replace(FINE, rule="directional", **KEEPING.get(model, KEEPING["efficientnet_lite0"]))
+    chosen = KEEPING.get(classifier.name, KEEPING["efficientnet_lite0"])
+    asked = cp.compare(cp.probability(classifier), image, baseline=BASELINE)
+    pathway = Pathway.recorded(lambda under: asked.scores(asked.inputs, under=under), classifier.module)
+    clipping = {"rule": "directional", "priced": pathway.names[::2], **chosen}
+    both, quick = replace(FINE, **clipping), replace(cp.methods.FEI.quick(), grids=FINE.grids)
     return {
         **SETTINGS,
         "price, 56 cells": (PROBABILITY, replace(both, rule="none")),
         "overshoot, 56 cells": (PROBABILITY, replace(both, penalty=0)),
         "price and clipping, 56 cells": (PROBABILITY, replace(both, overshoot=0)),
         "price and overshoot, 56 cells": (PROBABILITY, both),
+        "none, quick, 56 cells": (PROBABILITY, quick),
+        "price and overshoot, quick, 56 cells": (PROBABILITY, replace(quick, **clipping)),
     }
 
 
@@ -129,21 +136,26 @@ def explained(
 
 
 def measured(classifier: Classifier, image: Tensor, saliency: Tensor, name: str) -> dict[str, float]:
-    """What the tables show of one map."""
+    """What the tables show of one map; excess at the activations that no price counts, and (`priced`) at the others."""
     score, maps = cp.probability(classifier), saliency[None]
     curves = cp.metrics.curves(score, image, {name: maps}, [BASELINE], steps=16)
     gone, back = (curves.curve(kind) for kind in ("deletion", "insertion"))
-    found = cp.metrics.activation_deviation(score, image, maps, baseline=BASELINE, kinds=("insertion",))
     capped = cp.metrics.capped_forward(
         score, image, maps, baseline=BASELINE, layers=1, kinds=("insertion",), floor=0
     )
-    measures = ("excess", "seam_free_excess", "disinhibition")
-    return {
+    found = {
         "area": float((back.area - gone.area)[0]),
         "kept": float(capped.paths["insertion"].kept.mean()),
-        **{each: float(found.mean(each)[0]) for each in measures},
-        **{f"floor {each}": float(found.mean(each, floor=True)[0]) for each in measures},
     }
+    for prefix, baseline in (("", BASELINE), ("mean ", cp.baselines.Mean())):
+        path = cp.metrics.activation_deviation(score, image, maps, baseline=baseline, kinds=("insertion",))
+        for measure in ("excess", "seam_free_excess", "disinhibition"):
+            own = path.paths["insertion"].of(measure)[0]
+            floor = torch.stack([each.of(measure)[0] for each in path.floors["insertion"]]).mean(0)
+            found[f"{prefix}{measure}"] = float(own[1::2].mean())
+            found[f"{prefix}floor {measure}"] = float(floor[1::2].mean())
+            found[f"{prefix}priced {measure}"] = float(own[::2].mean())
+    return found
 
 
 def absent(
@@ -192,7 +204,7 @@ def pareto(found: Found, model: str) -> Figure:
 def compute(given: argparse.Namespace, classifier: Classifier, results: Results) -> None:
     """Make and measure every map that is not in the results yet."""
     paths, images = confident(classifier, held_out(given.photographs))
-    settings = settings_for(given.model)
+    settings = settings_for(classifier, images[:1])
     if unknown := sorted(set(given.only or ()) - set(settings)):
         sys.exit(f"--only must be of {', '.join(settings)}; got {', '.join(unknown)}")
     names = [n for n in settings if n in given.only] if given.only else [*settings, *BESIDE]

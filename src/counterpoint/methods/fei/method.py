@@ -73,8 +73,9 @@ class FEI:
             silent. Clipping costs less area with it, and shuts other classes out as well. Ours.
         both_sides: Clip on the deletion side too, which an image that is to lose its class must leave its pathway for.
         penalty: Price of seam-free excess activation on the insertion side (what the fill-ins bring along; the mask's edges are free),
-            mean over all activations, in units of |f(x) - f(x')|; no rule clips its gradient. A variant of ours; with a rule it takes half
+            mean over activations, in units of |f(x) - f(x')|; no rule clips its gradient. A variant of ours; with a rule it takes half
             as many gradients more.
+        priced: Which activations the price counts, as for `clipped`.
         jitter: Move each mask's image by up to so many pixels, at random.
         flip: Mirror at random.
         measure: Steps of the measured curves.
@@ -106,6 +107,7 @@ class FEI:
     overshoot: float = 0.0
     both_sides: bool = False
     penalty: float = 0.0
+    priced: Layers = None
     jitter: int = 0
     flip: bool = False
     measure: int = 14

@@ -116,15 +116,17 @@ def penalised(
     comparison: Comparison,
     price: Float[Tensor, " images"],
     fills: Float[Tensor, "fills images channel height width"],
+    layers: Layers = None,
     *,
     alone: bool = False,
 ) -> Comparison:
-    """The comparison with a price on seam-free excess, at all activations, beside its score or in the place of it.
+    """The comparison with a price on seam-free excess at these activations, beside its score or in the place of it.
 
     Raises:
-        InputError: the network has no activations.
+        InputError: the network has no activations, or fewer than are asked for.
+        UnknownNameError: no such layer.
     """
-    pathway, *others = (_recorded(comparison, None, "output", of) for of in (comparison.inputs, *fills))
+    pathway, *others = (_recorded(comparison, layers, "output", of) for of in (comparison.inputs, *fills))
     reach = {}
     for place, original in pathway.values.items():
         every = torch.stack([original, *(other.values[place] for other in others)])

@@ -56,7 +56,7 @@ class Search:
         if settings.penalty:
             price = torch.zeros_like(comparison.score)
             price[chosen] = settings.penalty * self.unit
-            self.priced = penalised(comparison, price, fills, alone=settings.rule != "none")
+            self.priced = penalised(comparison, price, fills, settings.priced, alone=settings.rule != "none")
 
     def run(self) -> Found:
         """All steps; what came of them."""
