@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import counterpoint as cp
-from counterpoint.errors import Cancelled, InputError, LayerError
+from counterpoint.errors import Cancelled, InputError, LayerError, UnknownNameError
 from counterpoint.methods import FEI
 from counterpoint.methods.fei.masks import VARIANTS, masks_of
 from counterpoint.methods.fei.pathway import penalised
@@ -221,6 +221,26 @@ def test_a_penalty_is_the_mean_seam_free_excess_of_the_row(net, images):
         torch.testing.assert_close(score(brighter, image), expected.detach(), check_dtype=False)
         torch.testing.assert_close(alone(brighter, image), -price * excess, check_dtype=False)
     torch.testing.assert_close(score(images, image), net(images)[:, 0])
+
+
+def test_the_price_counts_the_activations_that_are_named(images):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3), torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2),
+    ).to(images).eval()  # fmt: skip
+    comparison = cp.compare(cp.logit(net, target=0), images, baseline=cp.baselines.White())
+    price, image, fills = torch.ones(3), torch.arange(3), (images + 0.5)[None]
+
+    def paid(*layers):
+        runner = penalised(comparison, price, fills, layers or None, alone=True).evaluation.runner
+        return runner(images + 0.25, image)
+
+    first, second = paid("1"), paid("3")
+    assert not torch.allclose(first, second)
+    torch.testing.assert_close(paid(), (first + second) / 2)
+    with pytest.raises(UnknownNameError, match="nowhere"):
+        comparison.explain(SMALL(penalty=1.0, priced=("nowhere",), start="noise"))
 
 
 def test_a_wide_tolerance_clips_nothing(net, images):
