@@ -185,15 +185,17 @@ def show(results: Results) -> None:
         rows.append([name, str(len(each)), *cost, *(f"{mean:.3f}" for mean in means)])
     table(["method", "photographs", "gradients", "forwards", *labels], rows)
     for ours in (QUICK, FULL):
+        if ours not in found:
+            continue
         rows = []
         for name, each in found.items():
-            if name.startswith(ours) or ours not in found:
+            if name.startswith(ours):
                 continue
             both = [photo for photo in each if photo in found[ours]]
             cells = []
             for shape, fill in columns:
                 mean, low, high = paired([found[ours][p][shape][fill] - each[p][shape][fill] for p in both])
-                bold = "**" if low > 0 else ""
+                bold = "**" if low > 0 and len(both) > 2 else ""
                 cells.append(f"{bold}{mean:+.3f} ({low:+.3f} to {high:+.3f}){bold}")
             rows.append([name, str(len(both)), *cells])
         table([f"{ours} minus", "photographs", *labels], rows)
