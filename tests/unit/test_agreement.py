@@ -159,15 +159,15 @@ def test_very_small_maps_correlate_like_others():
 
 
 def test_equal_sums_share_their_rank_although_they_are_rounded_differently():
-    # 0.1 and 0.2 at every second pixel: sums of equal numbers of each are equal, but not to the last bit.
+    # Tenths: many sets of pixels have the same sum, but not to the last bit.
     score, images, _ = additive()
-    saliency = torch.full((2, 6, 6), 0.1, dtype=torch.float64)
-    saliency[:, :, ::2] = 0.2
+    tenths = 1 + torch.arange(36).view(6, 6) % 3
+    saliency = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)[tenths - 1].expand(2, -1, -1)
     found = metrics.removals(score, images, baseline=GREY, sets=metrics.RandomPixels(11))
-    counts = torch.stack([(saliency[0][removed] > 0.15).sum() for removed in found.removed])
-    assert len(found.sums(saliency)[0].unique()) > len(counts.unique())  # the trap is there
+    sums = torch.stack([tenths[removed].sum() for removed in found.removed])
+    assert len(found.sums(saliency)[0].unique()) > len(sums.unique())  # the trap is there
     for i in range(2):
-        expected = spearmanr(counts, found.drops[i]).statistic
+        expected = spearmanr(sums, found.drops[i]).statistic
         assert found.spearman(saliency)[i].item() == pytest.approx(expected, abs=1e-12)
 
 
