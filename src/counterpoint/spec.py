@@ -12,7 +12,7 @@ import importlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from counterpoint.errors import CounterpointError, InputError, UnknownNameError
 from counterpoint.protocols import Baseline, Method
+
+_SEVERAL = (tuple, Collection)
 
 FOLLOWS = "follows"
 """Metadata of a field whose value follows from others, such as the hash of a file that is named: not worth showing."""
@@ -267,9 +269,9 @@ def _converted(value: Any, hint: Any, argument: str) -> Any:
                 return value
             if value is None and "none" in inner:  # the word, which the text form also writes for None
                 return "none"
-        elif origin is tuple:
+        elif origin in _SEVERAL:
             if isinstance(value, tuple | list):
-                each = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+                each = [inner[0]] * len(value) if _of_any_number(option) else list(inner)
                 if len(each) == len(value):
                     return tuple(_converted(v, h, argument) for v, h in zip(value, each, strict=True))
         elif option is float:
@@ -284,6 +286,11 @@ def _converted(value: Any, hint: Any, argument: str) -> Any:
             if isinstance(value, str) and value in registry(kind):
                 return _make(kind, value, [], {})
     raise InputError(f"{argument} must be {_hint_text(options)}, got {value!r}.")
+
+
+def _of_any_number(option: Any) -> bool:
+    """Whether a collection may have any length."""
+    return typing.get_origin(option) is Collection or typing.get_args(option)[-1] is Ellipsis
 
 
 def _kind_of(option: Any) -> Kind | None:
@@ -305,10 +312,10 @@ def _hint_text(options: tuple[Any, ...]) -> str:
     for option in options:
         if typing.get_origin(option) is Literal:
             texts += [repr(choice) for choice in typing.get_args(option)]
-        elif typing.get_origin(option) is tuple:
+        elif typing.get_origin(option) in _SEVERAL:
             inner = typing.get_args(option)
-            count = "any number" if inner[-1] is Ellipsis else str(len(inner))
-            texts.append(f"{count} numbers in brackets")
+            count = "any number of" if _of_any_number(option) else str(len(inner))
+            texts.append(f"{count} {'words' if inner[0] is str else 'numbers'} in brackets")
         else:
             texts.append(words.get(option, f"a {getattr(option, '__name__', option)}"))
     return " or ".join(texts)

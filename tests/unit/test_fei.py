@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import counterpoint as cp
+from counterpoint import spec
 from counterpoint.errors import Cancelled, InputError, LayerError, UnknownNameError
 from counterpoint.methods import FEI
 from counterpoint.methods.fei.masks import VARIANTS, masks_of
@@ -327,3 +328,14 @@ def test_text_makes_the_same_method():
 
     method = FEI(also=("white", "blur:sigma=3"), quantiles=(0.2, 0.6))
     assert spec.build("method", spec.describe(method)) == method
+
+
+def test_layers_can_be_named_on_the_command_line():
+    method = FEI(rule="directional", clipped=("stem", "head"), penalty=8.0, priced=("head",))
+    text = spec.unusual("method", spec.describe(method)).text
+    assert text == "fei:rule=directional,clipped=(stem,head),penalty=8.0,priced=(head)"
+    assert spec.build("method", text) == method
+    with pytest.raises(
+        InputError, match=r"clipped .* must be any number of words in brackets or a whole number or none"
+    ):
+        spec.build("method", "fei:clipped=stem")
