@@ -324,8 +324,6 @@ def test_what_cannot_be_filled_by_one_image_is_refused(net, images):
 
 
 def test_text_makes_the_same_method():
-    from counterpoint import spec
-
     method = FEI(also=("white", "blur:sigma=3"), quantiles=(0.2, 0.6))
     assert spec.build("method", spec.describe(method)) == method
 
