@@ -142,8 +142,10 @@ def test_a_photograph_is_chosen_and_explained_by_keyboard_and_the_view_can_be_li
         if page.locator("[name=photo][value=sample-coffee]").is_checked():
             break
     page.wait_for_selector("#part-top b:has-text('60 %')")
+    page.select_option("#baseline", "black")
+    page.wait_for_selector("[name='baseline.sigma']", state="detached")
     page.select_option("#baseline", "blur")
-    page.fill("[name='baseline.sigma']", "30")
+    page.fill("[name='baseline.sigma']", "30")  # waits for the field, which comes with the choice
     page.keyboard.press("Tab")
     assert "Changed" in page.inner_text("#changed")
     page.focus("button.primary")
