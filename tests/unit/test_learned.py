@@ -12,7 +12,7 @@ from counterpoint import spec
 from counterpoint.baselines import Learned, LearnedPerImage, PublishedRecipe, TradeOffRecipe
 from counterpoint.baselines.learned import paper_b
 from counterpoint.baselines.learning.network import Network
-from counterpoint.baselines.learning.pairs import Pairs, draw_pairs
+from counterpoint.baselines.learning.pairs import Pairs, draw_pairs, draw_spared
 from counterpoint.baselines.learning.trade_off import Judge, TradeOffLoss, _seams
 from counterpoint.data import shapes
 from counterpoint.errors import Cancelled, InputError, ShapeError, UnknownNameError
@@ -72,6 +72,24 @@ def test_a_quarter_of_the_pairs_remove_scattered_pixels():
     ]
     assert min(stays[3::4]) > 0.9
     assert max(stay for k, stay in enumerate(stays) if k % 4 != 3) < 0.7
+
+
+def test_spared_pairs_take_only_what_matters_least():
+    saliency = torch.rand(3, 24, 32, generator=torch.Generator().manual_seed(0))
+    pairs = draw_spared(saliency, 24, torch.Generator().manual_seed(1))
+    assert torch.bincount(pairs.image).tolist() == [8] * 3
+    for image, removed in zip(pairs.image, pairs.removed, strict=True):
+        assert removed.any()
+        assert saliency[image][removed].max() < saliency[image].flatten().quantile(0.71)
+    for image, removed in zip(pairs.image[::2], pairs.removed[::2], strict=True):
+        assert saliency[image][removed].max() < saliency[image][~removed].min()
+    assert pairs.removed.flatten(1).double().mean(1).max() > 0.5
+
+
+def test_spared_pairs_of_a_map_without_contrast_take_any_pixels():
+    pairs = draw_spared(torch.zeros(1, 16, 16), 4, torch.Generator().manual_seed(0))
+    assert pairs.removed.flatten(1).any(1).all()
+    assert not pairs.removed.flatten(1).all(1).any()
 
 
 # the loss
@@ -322,11 +340,58 @@ def test_a_few_steps_for_one_image_better_its_own_loss(classifier, images, learn
     assert (p.gather(1, clean.argmax(1)[:, None]) < clean.amax(1)[:, None]).all()
 
 
+def test_with_selectivity_the_score_stays_where_nothing_of_importance_goes(
+    classifier, images, learned, tmp_path
+):
+    path = str(learned.save(tmp_path / "b.safetensors"))
+    batch = shapes.generate(8, seed=8)
+    score = cp.logit(classifier)
+    background = ~batch.evidence.bool()
+    blocks = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    gone = background & (torch.nn.functional.interpolate(blocks, batch.images.shape[2:])[:, 0] < 0.5)
+    changed = {}
+    for selectivity in (0.0, 10.0):
+        one = LearnedPerImage(file=path, steps=16, selectivity=selectivity)
+        found = one.prepare(score.bind(batch.images), batch.images).fill(batch.images, gone)
+        with torch.no_grad():
+            p, clean = (classifier.module(x).softmax(1) for x in (found, batch.images))
+        classes = clean.argmax(1)[:, None]
+        changed[selectivity] = float((1 - p.gather(1, classes) / clean.gather(1, classes)).abs().mean())
+    assert changed[10.0] < changed[0.0]
+
+
+def test_the_local_mean_as_a_start_tells_colours_and_not_the_file_s_image(learned, images, tmp_path):
+    path = str(learned.save(tmp_path / "b.safetensors"))
+    one = LearnedPerImage(file=path, start="local_mean", steps=1, learning_rate=1e-6)
+    found = one.prepare(cp.logit(shapes.load_network("vgg")).bind(images[:2]), images[:2])(images[:2])
+    coarse = nn.functional.avg_pool2d(images[:2], images.shape[2] // 4)
+    assert (
+        torch.corrcoef(
+            torch.stack([nn.functional.avg_pool2d(found, images.shape[2] // 4), coarse]).flatten(1)
+        )[0, 1]
+        > 0.9
+    )
+    assert not torch.allclose(found[0], found[1], atol=0.05)
+
+
 def test_it_needs_the_bank_of_the_trade_off_recipe(classifier, images, tmp_path):
     published = Learned.fit(classifier, images=images, recipe=PublishedRecipe(steps=2, crops=2, size=64))
     one = LearnedPerImage(file=str(published.save(tmp_path / "p.safetensors")))
     with pytest.raises(InputError, match="trade-off recipe"):
         cp.compare(cp.logit(classifier), images[:1], baseline=one)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"start": "blur"}, "start must be learned or local_mean, got 'blur'"),
+        ({"selectivity": -1.0}, "selectivity"),
+    ],
+)
+def test_bad_settings_for_single_images_are_named(learned, tmp_path, change, words):
+    path = str(learned.save(tmp_path / "b.safetensors"))
+    with pytest.raises(InputError, match=words):
+        LearnedPerImage(file=path, **change)
 
 
 # bad input

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 # Cells along each side of the smooth random field and of the blocks.
 _FIELD, _BLOCKS = 7, 8
+# The share of an order that counts as what matters least.
+_LEAST = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,25 +43,67 @@ def draw_pairs(
     Reference: our own definition.
     """
     height, width = saliency.shape[1:]
-    image = torch.cat(
-        [torch.randperm(len(saliency), generator=generator) for _ in range(-(-count // len(saliency)))]
-    )[:count]
-    orders = []
+    image = _in_turn(len(saliency), count, generator)
+    ranks = []
     for k, number in enumerate(image.tolist()):
         if k % 4 == 0:
             order = saliency[number].detach().cpu().double()
         elif k % 4 == 3:
             order = torch.rand(height, width, generator=generator).double()
+        elif k % 4 == 1:
+            order = _field(_FIELD, "bicubic", (height, width), generator)
         else:
-            side, mode = (_FIELD, "bicubic") if k % 4 == 1 else (_BLOCKS, "nearest")
-            field = torch.rand(1, 1, side, side, generator=generator).double()
-            order = F.interpolate(field, size=(height, width), mode=mode)[0, 0]
-        # Ties, within a block or a constant map, are broken at random.
-        ties = torch.rand(height * width, generator=generator).argsort()
-        ranks = order.flatten()[ties].argsort(descending=True, stable=True)
-        rank = torch.empty_like(ties)
-        rank[ties[ranks]] = torch.arange(height * width)
-        orders.append(rank.view(height, width))
+            order = _field(_BLOCKS, "nearest", (height, width), generator)
+        ranks.append(_ranked(order, generator))
     shares = 1 - torch.rand(count, 1, 1, generator=generator).double()
     counts = (shares * height * width).round().clamp_min(1)
-    return Pairs(image, torch.stack(orders) < counts)
+    return Pairs(image, torch.stack(ranks) < counts)
+
+
+def draw_spared(
+    saliency: Float[Tensor, "images height width"], count: int, generator: torch.Generator
+) -> Pairs:
+    """Where only goes what matters least: of the lower seven tenths of a map a share p ~ U(0, 1], in turn from below and by random blocks.
+
+    Args:
+        saliency: Larger matters more.
+        count: How many; every image comes equally often, to one.
+        generator: Of the CPU.
+
+    Reference: our own definition.
+    """
+    height, width = saliency.shape[1:]
+    image = _in_turn(len(saliency), count, generator)
+    least = round(_LEAST * height * width)
+    ranks = []
+    for k, number in enumerate(image.tolist()):
+        rank = _ranked(-saliency[number].detach().cpu().double(), generator)
+        if k % 2:
+            blocks = _field(_BLOCKS, "nearest", (height, width), generator)
+            rank = _ranked(torch.where(rank < least, blocks, -1), generator)
+        ranks.append(rank)
+    shares = 1 - torch.rand(count, 1, 1, generator=generator).double()
+    return Pairs(image, torch.stack(ranks) < (shares * least).round().clamp_min(1))
+
+
+def _in_turn(images: int, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
+    """Numbers of images, each equally often, to one."""
+    rounds = [torch.randperm(images, generator=generator) for _ in range(-(-count // images))]
+    return torch.cat(rounds)[:count]
+
+
+def _field(
+    side: int, mode: str, size: tuple[int, int], generator: torch.Generator
+) -> Float[Tensor, "height width"]:
+    """Random numbers on a grid, brought to a size."""
+    field = torch.rand(1, 1, side, side, generator=generator).double()
+    return F.interpolate(field, size=size, mode=mode)[0, 0]
+
+
+def _ranked(order: Float[Tensor, "height width"], generator: torch.Generator) -> Int[Tensor, "height width"]:
+    """The rank of each pixel, the largest 0; ties, within a block or a constant map, are broken at random."""
+    ties = torch.rand(order.numel(), generator=generator).argsort()
+    ranks = order.flatten()[ties].argsort(descending=True, stable=True)
+    rank = torch.empty_like(ties)
+    rank[ties[ranks]] = torch.arange(order.numel())
+    return rank.view(order.shape)
