@@ -34,6 +34,11 @@ BASELINES = (
     *("zero", "black", "white", "random_color", "mean", "blur:sigma=5", "local_mean", "permutation"),
     *("uniform", "scramble_phase", "road", "neighbour_mean"),
 )
+LEARNED = (
+    "learned:file={file}",
+    "learned_per_image:file={file}",
+    "learned_per_image:file={file},steps=16,start=local_mean,selectivity=3",
+)
 SEED = 11
 
 
@@ -98,11 +103,7 @@ def audited(
     steps: int = 10,
 ) -> EvidenceAudit:
     """The audit of one question."""
-    own = [
-        f"{kind}:file={file}"
-        for file in learned.get(question.name, ())
-        for kind in ("learned", "learned_per_image")
-    ]
+    own = [kind.format(file=file) for file in learned.get(question.name, ()) for kind in LEARNED]
     return audit_evidence(
         question.classifier,
         question.images,
@@ -117,7 +118,8 @@ def audited(
 def shortened(baseline: str) -> str:
     """A learned baseline by kind and file name."""
     kind, _, rest = baseline.partition(":file=")
-    return f"{kind} ({Path(rest.split(',')[0]).stem})" if rest else kind
+    file, _, settings = rest.partition(",")
+    return f"{kind} ({', '.join(filter(None, (Path(file).stem, settings)))})" if rest else kind
 
 
 def main() -> None:
@@ -161,11 +163,18 @@ def main() -> None:
         question = ask()
         if options.learn and name not in learned and name != "mosaics":
             learned[name] = learned_from_shapes(question, options.learn)
-        headings, rows = evidence_table(audited(question, learned))
+        audit = audited(question, learned)
+        headings, rows = evidence_table(audit)
+        behind = dict(zip(audit.baselines, audit.gaps("relevance_gain").T.tolist(), strict=True))
         print(f"\n{question.name}, {len(question.images)} images\n")
+        headings = (*headings, "behind the best, paired, 95 %")
         print("| " + " | ".join(headings) + " |", "|---" * len(headings) + "|", sep="\n")
         for row in rows:
-            print("| " + " | ".join((shortened(row[0]), *row[1:])) + " |")
+            print(
+                "| "
+                + " | ".join((shortened(row[0]), *row[1:], "{:.2f} to {:.2f}".format(*behind[row[0]])))
+                + " |"
+            )
 
 
 if __name__ == "__main__":
