@@ -7,8 +7,8 @@ the others two baselines are learned, by the default recipe and by the published
 lose pixels in three orders: Grad-CAM, which the default recipe was learned with, integrated gradients and random; a Gaussian, the energy
 score and directions of features say by other rules what is in distribution (judges.py), and witnesses measure distances in their own
 features. Rivals: paper B's eleven (zero is mid-grey, the trivial rival where it silences the network), road and the published recipe. The
-variant for single images stands beside. Then: does the image for one photograph give that photograph away, and what is left of gradient
-times activation at the penultimate layer. What is done is kept in DIR: a stopped run goes on.
+variant for single images stands beside, as it is by default and as it is for metrics. Then: does the image for one photograph give that
+photograph away, and what is left of gradient times activation at the penultimate layer. What is done is kept in DIR: a stopped run goes on.
 """
 
 import argparse
@@ -41,7 +41,8 @@ from kept import table, tensors
 from photographs import folder
 
 KEPT, STEPS, CROPS, SEED = 40, 8, 2, 0
-ONE, EACH, PUBLISHED = "learned", "learned_per_image", "published"
+ONE, EACH, METRICS, PUBLISHED = "learned", "learned_per_image", "learned_per_image, for metrics", "published"
+OURS = (ONE, EACH, METRICS)
 ORDERS = {
     "grad_cam": (GradCAM(), cp.baselines.Black()),
     "integrated_gradients": (IntegratedGradients(rule=GaussLegendre(8)), cp.baselines.Black()),
@@ -79,9 +80,8 @@ def learned(
     return baseline
 
 
-def pictures(classifier: Classifier, images: Tensor, file: Path, learned_file: Path) -> Pictures:
-    """Of the variant for single images."""
-    per_image = LearnedPerImage(file=str(learned_file))
+def pictures(classifier: Classifier, images: Tensor, file: Path, per_image: LearnedPerImage) -> Pictures:
+    """Of a variant for single images."""
 
     def make() -> dict[str, Tensor]:
         return {"pictures": per_image.prepare(cp.logit(classifier).bind(images), images)(images)}
@@ -90,7 +90,7 @@ def pictures(classifier: Classifier, images: Tensor, file: Path, learned_file: P
     found = tensors(file, make)["pictures"]
     seconds = (time.perf_counter() - started) / len(images)
     print(
-        f"{EACH}: {per_image.steps * per_image.rows} gradients each; {seconds:.1f} s each, or read",
+        f"{file.stem}: {per_image.steps} steps of {per_image.rows}; {seconds:.1f} s each, or read",
         flush=True,
     )
     return Pictures(per_image.sha256, images, found)
@@ -99,8 +99,8 @@ def pictures(classifier: Classifier, images: Tensor, file: Path, learned_file: P
 def judged(audit: BaselineAudit, judge: str) -> list[str]:
     """A row of the table: whom each of ours beats at both demands, and who beats it."""
     cells = [judge]
-    rivals = [b for b, name in enumerate(audit.names) if name not in (ONE, EACH)]
-    for name in (ONE, EACH, PUBLISHED):
+    rivals = [b for b, name in enumerate(audit.names) if name not in OURS]
+    for name in (*OURS, PUBLISHED):
         here = audit.names.index(name)
         others = [b for b in rivals if b != here]
         beats = int(audit.dominated[here, others].sum())
@@ -171,10 +171,14 @@ def main() -> None:
     published = learned(
         classifier, mine, replace(PublishedRecipe(), steps=steps), options.out / "published.safetensors"
     )
-    each = pictures(
-        classifier, images, options.out / "pictures.safetensors", options.out / "trade-off.safetensors"
+    file = str(options.out / "trade-off.safetensors")
+    usual, selective = (
+        LearnedPerImage(file=file),
+        LearnedPerImage(file=file, start="local_mean", selectivity=3, steps=16),
     )
-    everyone = [*paper_b(), (PUBLISHED, published), (ONE, one), (EACH, each)]
+    each = pictures(classifier, images, options.out / "pictures.safetensors", usual)
+    for_metrics = pictures(classifier, images, options.out / "pictures-for-metrics.safetensors", selective)
+    everyone = [*paper_b(), (PUBLISHED, published), (ONE, one), (EACH, each), (METRICS, for_metrics)]
     labels = tuple(name for name, _ in everyone)
     rows, first = [], None
     for order in options.orders:
@@ -211,7 +215,7 @@ def main() -> None:
         rows.append(judged(seen, f"features of {name}, order of grad_cam"))
         print(": ".join(rows[-1][:2]), flush=True)
     trade_off_figure(first, options.model).savefig(options.out / "trade-off.png")
-    table(("judge", *(f"{name} dominates" for name in (ONE, EACH, PUBLISHED)), "each dominates one"), rows)
+    table(("judge", *(f"{name} dominates" for name in (*OURS, PUBLISHED)), "each dominates one"), rows)
     measures = ("excess", *REMOVALS)
     order = sorted(range(len(labels)), key=lambda b: float(first.means("excess")[b]))
     table(
