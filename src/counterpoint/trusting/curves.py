@@ -12,6 +12,7 @@ from counterpoint.metrics import curves as curve_table
 from counterpoint.metrics.curve_table import KINDS, Kind
 from counterpoint.metrics.similarity import spearman
 from counterpoint.protocols import Baseline
+from counterpoint.report.wording import telling
 from counterpoint.scores import ClassScore
 
 
@@ -51,7 +52,7 @@ def curve_facts(
                     lines.append({**_line(table, kind, place, b), "out_of_distribution": far})
     flat, count = maps.flatten(1), len(maps)
     agreement = spearman(flat.repeat_interleave(count, 0), flat.repeat(count, 1)).view(count, count)
-    texts = [spec.describe(each).text for each in table.baselines]
+    texts = [telling(spec.describe(each)).text for each in table.baselines]
     return table, {"baselines": texts, "steps": steps, "curves": lines, "agreement": agreement.tolist()}
 
 
