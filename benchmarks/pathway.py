@@ -180,11 +180,12 @@ def absent(
 
 
 def pareto(found: Found, model: str) -> Figure:
-    """Area against excess, with seams and without; better is up and to the left."""
-    most = max(map(len, found.values()))
-    results = {
-        name: each for name, each in found.items() if len(each) == most and not name.startswith(_ABSENT)
-    }
+    """Area against excess, with seams and without, of every map, on the photographs that all of them have; better is up and to the left."""
+    maps = {name: each for name, each in found.items() if not name.startswith(_ABSENT)}
+    shared = set.intersection(*map(set, maps.values()))
+    if not shared:
+        sys.exit("--figure: there is no photograph that all maps have")
+    results = {name: {p: each[p] for p in shared} for name, each in maps.items()}
     figure = Figure(figsize=(13, 6), dpi=120, facecolor="white", layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, measure in zip(panels, ("excess", "seam_free_excess"), strict=True):
@@ -197,7 +198,7 @@ def pareto(found: Found, model: str) -> Figure:
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("insertion minus deletion area of the probability")
     figure.suptitle(
-        f"{model}, {most} photographs; blue: FEI without clipping, orange: clipped or priced, grey: other maps",
+        f"{model}, {len(shared)} photographs; blue: FEI without clipping, orange: clipped or priced, grey: other maps",
         fontsize=10,
     )
     return figure
