@@ -36,6 +36,7 @@ from counterpoint.methods import GradCAM, IntegratedGradients, RandomMap
 from counterpoint.protocols import Baseline
 from counterpoint.quadrature import GaussLegendre
 from counterpoint.report.audit_figures import trade_off_figure
+from counterpoint.spec import content_hash
 from judges import as_judged
 from kept import table, tensors
 from photographs import folder
@@ -93,7 +94,7 @@ def pictures(classifier: Classifier, images: Tensor, file: Path, per_image: Lear
         f"{file.stem}: {per_image.steps} steps of {per_image.rows}; {seconds:.1f} s each, or read",
         flush=True,
     )
-    return Pictures(per_image.sha256, images, found)
+    return Pictures(content_hash(found), images, found)
 
 
 def judged(audit: BaselineAudit, judge: str) -> list[str]:
@@ -150,6 +151,9 @@ def main() -> None:
     parser.add_argument(
         "--reported", type=int, default=KEPT, help=f"photographs to report on, at most {KEPT}"
     )
+    parser.add_argument(
+        "--per-image-steps", type=int, default=LearnedPerImage.steps, help="of the variant for single images"
+    )
     parser.add_argument("--orders", nargs="*", default=list(ORDERS), choices=list(ORDERS))
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -173,10 +177,10 @@ def main() -> None:
     )
     file = str(options.out / "trade-off.safetensors")
     usual, selective = (
-        LearnedPerImage(file=file),
+        LearnedPerImage(file=file, steps=options.per_image_steps),
         LearnedPerImage(file=file, start="local_mean", selectivity=3, steps=16),
     )
-    each = pictures(classifier, images, options.out / "pictures.safetensors", usual)
+    each = pictures(classifier, images, options.out / f"pictures-{usual.steps}.safetensors", usual)
     for_metrics = pictures(classifier, images, options.out / "pictures-for-metrics.safetensors", selective)
     everyone = [*paper_b(), (PUBLISHED, published), (ONE, one), (EACH, each), (METRICS, for_metrics)]
     labels = tuple(name for name, _ in everyone)
