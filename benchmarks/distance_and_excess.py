@@ -118,6 +118,7 @@ def drawn(found: Found, model: str) -> Figure:
                 panel.annotate(
                     label.replace("_", " "), (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7
                 )
+        panel.margins(0.2, 0.08)  # room for the names
         panel.set_xlabel("distance from real images")
         panel.set_ylabel(f"{measure.replace('_', ' ')}, share of the original's activity")
         panel.spines[["top", "right"]].set_visible(False)
