@@ -38,7 +38,8 @@ class LearnedPerImage(Baseline):
 
     u = (1 - S) x + S b at points of the image's own deletion paths, the whole image removed among them; v the same where only pixels go
     that matter least by the image's smoothed gradient. Bank and units are those of the file, `unit` that of the confidence lost. The
-    model's top class c of the image is read, the image's own features are not: nothing pulls the baseline towards the image.
+    model's top class c of the image is read, the image's own features are not: without selectivity nothing pulls the baseline towards the
+    image. (With it the image itself would do where nothing of importance is; the score of the whole baseline is kept low by R.)
 
     Without selectivity nothing asks that the score stays where nothing of importance goes: what is pasted in may distract from the class
     as well as take it away, and metrics order maps less well. For metrics: `start="local_mean"` with selectivity.
