@@ -55,9 +55,7 @@ def draw_pairs(
         else:
             order = _field(_BLOCKS, "nearest", (height, width), generator)
         ranks.append(_ranked(order, generator))
-    shares = 1 - torch.rand(count, 1, 1, generator=generator).double()
-    counts = (shares * height * width).round().clamp_min(1)
-    return Pairs(image, torch.stack(ranks) < counts)
+    return _cut(image, ranks, height * width, generator)
 
 
 def draw_spared(
@@ -82,8 +80,18 @@ def draw_spared(
             blocks = _field(_BLOCKS, "nearest", (height, width), generator)
             rank = _ranked(torch.where(rank < least, blocks, -1), generator)
         ranks.append(rank)
-    shares = 1 - torch.rand(count, 1, 1, generator=generator).double()
-    return Pairs(image, torch.stack(ranks) < (shares * least).round().clamp_min(1))
+    return _cut(image, ranks, least, generator)
+
+
+def _cut(
+    image: Int[Tensor, " pairs"],
+    ranks: list[Int[Tensor, "height width"]],
+    pixels: int,
+    generator: torch.Generator,
+) -> Pairs:
+    """Each order cut off after a random share of so many pixels, in (0, 1], at least one of them."""
+    shares = 1 - torch.rand(len(image), 1, 1, generator=generator).double()
+    return Pairs(image, torch.stack(ranks) < (shares * pixels).round().clamp_min(1))
 
 
 def _in_turn(images: int, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
