@@ -152,11 +152,9 @@ class LearnedPerImage(Baseline):
             balance = (
                 scores.distance[: self.rows].mean() / of_file["distance_unit"][0] - lost[: self.rows].mean()
             )
-            return (
-                balance + self.selectivity * lost[self.rows :, 0].abs().mean()
-                if self.selectivity
-                else balance
-            )
+            if not self.selectivity:
+                return balance
+            return balance + self.selectivity * lost[self.rows :, 0].abs().mean()
 
         size = (image.shape[2], image.shape[3])
         parametrisation = Fourier(size=max(size), learn_contrast=True)
