@@ -7,8 +7,9 @@ Maps are made of the probability of the top class, against a blur of 10 pixels. 
 between them; extremal perturbation and iGOS++ run under one and under the other with half of the gradients, and their two maps, each
 the best measured on the way from Grad-CAM on, are added. Costly methods run on the first photographs only.
 
-Scored: insertion area minus deletion area of the probability, under blur and grey (given) and under the mean colour, ROAD and a learned
-baseline (not given), at other fractions than the ones measured on the way; and the same with whole blocks of 16 pixels removed at a time.
+Scored: insertion area minus deletion area of the probability, under blur and grey (given) and under the mean colour, ROAD, a learned
+baseline and its variant for metrics (not given), at other fractions than the ones measured on the way; and the same with whole blocks of
+16 pixels removed at a time.
 Photographs are those that the learned baseline was not learned from, without those whose top class has p < 0.1. What was measured is kept
 in benchmarks/results, by photograph and map: a run goes on from there, does anew what is made in another way today, and --tables prints
 tables of what is there.
@@ -19,6 +20,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -32,13 +34,16 @@ from counterpoint.arguments import as_baselines
 from counterpoint.classifier import Classifier
 from counterpoint.places import default_map_layer
 from counterpoint.protocols import Baseline, Method
-from kept import Results, confident, held_out, paired, results_file, table
+from counterpoint.spec import content_hash
+from kept import Pictures, Results, confident, held_out, paired, results_file, table
 
 GIVEN = ("blur:sigma=10", "zero")
 BLOCK, STEPS, BLOCK_STEPS = 16, 8, 7
 QUICK, FULL, START = "fei quick", "fei", "its start"
-UNSEEN = ("mean", "road", "learned")
-IN_BLOCKS = ("mean", "learned")
+FOR_METRICS = "learned for metrics"
+UNSEEN = ("mean", "road", "learned", FOR_METRICS)
+IN_BLOCKS = ("mean", "learned", FOR_METRICS)
+JUDGE: dict[str, Any] = {"start": "local_mean", "selectivity": 3, "steps": 16}
 SEEDED = 3
 
 
@@ -143,30 +148,43 @@ def compute(given: argparse.Namespace, classifier: Classifier, results: Results)
         methods(k < given.costly, k < given.full, given.seeds if k < SEEDED else 1) for k in range(len(paths))
     ]
     missing = [
-        (k, name, parts, how)
-        for k, named in enumerate(plan)
-        for name, parts in named.items()
-        if not results.known(paths[k].stem, name, how := described(parts, learned))
+        {
+            name: parts
+            for name, parts in named.items()
+            if not results.known(path.stem, name, described(parts, learned))
+        }
+        for path, named in zip(paths, plan, strict=True)
     ]
     print(
-        f"{given.model}: {len(paths)} photographs, {sum(map(len, plan))} maps, {len(missing)} of them to do"
+        f"{given.model}: {len(paths)} photographs, {sum(map(len, plan))} maps, {sum(map(len, missing))} of them to do"
     )
     if given.plan:
         return
-    for k, name, parts, how in missing:
+    for k, named in enumerate(missing):
         image, photograph = images[k : k + 1], paths[k].stem
-        made = mapped(classifier, image, parts)
-        maps = {name: made.saliency, **({START: made.start} if name == QUICK else {})}
-        for shown, saliency in maps.items():
-            cost = made.cost if shown == name else None
-            results.add(photograph, shown, how, {"cost": cost, **scored(classifier, image, saliency, fills)})
-        print(f"{k + 1} of {len(paths)}, {name}: {made.seconds:.0f} s", flush=True)
+        if named:
+            fills[FOR_METRICS] = fitted(classifier, image, given.learned)
+        for name, parts in named.items():
+            made = mapped(classifier, image, parts)
+            maps = {name: made.saliency, **({START: made.start} if name == QUICK else {})}
+            for shown, saliency in maps.items():
+                cost = made.cost if shown == name else None
+                areas = scored(classifier, image, saliency, fills)
+                results.add(photograph, shown, described(parts, learned), {"cost": cost, **areas})
+            print(f"{k + 1} of {len(paths)}, {name}: {made.seconds:.0f} s", flush=True)
+
+
+def fitted(classifier: Classifier, image: Tensor, file: str) -> Pictures:
+    """The variant for single images, as it is for metrics, sought once for all maps of the photograph."""
+    judge = cp.baselines.LearnedPerImage(file, **JUDGE)
+    picture = judge.prepare(cp.logit(classifier).bind(image), image)(image)
+    return Pictures(content_hash(picture), image, picture)
 
 
 def described(parts: Parts, learned: cp.baselines.Learned) -> list[str]:
-    """How a map is made, and the learned baseline that it is scored with."""
+    """How a map is made, and the learned baselines that it is scored with."""
     made = [spec.unusual("method", spec.describe(method)).text for method, _ in parts]
-    return [*made, f"learned {learned.sha256[:16]}"]
+    return [*made, f"learned {learned.sha256[:16]}", f"{FOR_METRICS} {JUDGE}"]
 
 
 def show(results: Results) -> None:

@@ -15,7 +15,7 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -38,7 +38,7 @@ from counterpoint.quadrature import GaussLegendre
 from counterpoint.report.audit_figures import trade_off_figure
 from counterpoint.spec import content_hash
 from judges import as_judged
-from kept import table, tensors
+from kept import Pictures, table, tensors
 from photographs import folder
 
 KEPT, STEPS, CROPS, SEED = 40, 8, 2, 0
@@ -49,19 +49,6 @@ ORDERS = {
     "integrated_gradients": (IntegratedGradients(rule=GaussLegendre(8)), cp.baselines.Black()),
     "random_map": (RandomMap(), cp.baselines.Black()),
 }
-
-
-@dataclass(frozen=True)
-class Pictures(Baseline):
-    """One picture for each of some images, made beforehand: every judge sees the same."""
-
-    sha256: str
-    images: Tensor = field(repr=False, compare=False)
-    pictures: Tensor = field(repr=False, compare=False)
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        places = [next(k for k, image in enumerate(self.images) if torch.equal(image, x)) for x in inputs]
-        return self.pictures[places]
 
 
 def learned(
