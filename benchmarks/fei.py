@@ -200,7 +200,7 @@ def show(results: Results) -> None:
         costs = [one["cost"] for one in each.values() if one["cost"]]
         cost = [f"{sum(one[i] for one in costs) / len(costs):,.0f}" if costs else "" for i in (0, 1)]
         means = [paired([one[shape][fill] for one in each.values()])[0] for shape, fill in columns]
-        rows.append([name, str(len(each)), *cost, *(f"{mean:.3f}" for mean in means)])
+        rows.append([name, str(len(each)), *cost, *(f"{mean:.2f}" for mean in means)])
     table(["method", "photographs", "gradients", "forwards", *labels], rows)
     for ours in (QUICK, FULL):
         if ours not in found:
@@ -214,7 +214,7 @@ def show(results: Results) -> None:
             for shape, fill in columns:
                 mean, low, high = paired([found[ours][p][shape][fill] - each[p][shape][fill] for p in both])
                 bold = "**" if low > 0 and len(both) > 2 else ""
-                cells.append(f"{bold}{mean:+.3f} ({low:+.3f} to {high:+.3f}){bold}")
+                cells.append(f"{bold}{mean:+.2f} ({low:+.2f} to {high:+.2f}){bold}")
             rows.append([name, str(len(both)), *cells])
         table([f"{ours} minus", "photographs", *labels], rows)
     if FULL in found:
