@@ -20,7 +20,6 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -35,7 +34,7 @@ from counterpoint.classifier import Classifier
 from counterpoint.places import default_map_layer
 from counterpoint.protocols import Baseline, Method
 from counterpoint.spec import content_hash
-from kept import Pictures, Results, confident, held_out, paired, results_file, table
+from kept import JUDGE, Pictures, Results, confident, held_out, paired, results_file, table
 
 GIVEN = ("blur:sigma=10", "zero")
 BLOCK, STEPS, BLOCK_STEPS = 16, 8, 7
@@ -43,7 +42,6 @@ QUICK, FULL, START = "fei quick", "fei", "its start"
 FOR_METRICS = "learned for metrics"
 UNSEEN = ("mean", "road", "learned", FOR_METRICS)
 IN_BLOCKS = ("mean", "learned", FOR_METRICS)
-JUDGE: dict[str, Any] = {"start": "local_mean", "selectivity": 3, "steps": 16}
 SEEDED = 3
 
 
@@ -192,8 +190,8 @@ def show(results: Results) -> None:
     found = results.by_name()
     if not found:
         return
-    columns = [("pixels", fill) for fill in ("blur", "zero", *UNSEEN)]
-    columns += [("blocks", fill) for fill in IN_BLOCKS]
+    fills = ("blur", "zero", *UNSEEN)
+    columns = [*(("pixels", fill) for fill in fills), *(("blocks", fill) for fill in IN_BLOCKS)]
     labels = [f"{fill}{', blocks' if shape == 'blocks' else ''}" for shape, fill in columns]
     rows = []
     for name, each in found.items():
@@ -220,14 +218,14 @@ def show(results: Results) -> None:
     if FULL in found:
         both = [photo for photo in found[FULL] if photo in found[QUICK]]
         shares = []
-        for _, fill in columns[:5]:
+        for fill in fills:
             quick, full = (
                 sum(found[name][p]["pixels"][fill] - found[START][p]["pixels"][fill] for p in both)
                 for name in (QUICK, FULL)
             )
             shares.append(f"{quick / full:.0%}")
         table(
-            ["share of the gain over the start", "photographs", *labels[:5]],
+            ["share of the gain over the start", "photographs", *fills],
             [[f"{QUICK} of {FULL}", str(len(both)), *shares]],
         )
     seeds = [name for name in found if name.startswith(QUICK)]

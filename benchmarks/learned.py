@@ -38,7 +38,7 @@ from counterpoint.quadrature import GaussLegendre
 from counterpoint.report.audit_figures import trade_off_figure
 from counterpoint.spec import content_hash
 from judges import as_judged
-from kept import Pictures, table, tensors
+from kept import JUDGE, Pictures, table, tensors
 from photographs import folder
 
 KEPT, STEPS, CROPS, SEED = 40, 8, 2, 0
@@ -165,7 +165,7 @@ def main() -> None:
     file = str(options.out / "trade-off.safetensors")
     usual, selective = (
         LearnedPerImage(file=file, steps=options.per_image_steps),
-        LearnedPerImage(file=file, start="local_mean", selectivity=3, steps=16),
+        LearnedPerImage(file=file, **JUDGE),
     )
     each = pictures(classifier, images, options.out / f"pictures-{usual.steps}.safetensors", usual)
     for_metrics = pictures(classifier, images, options.out / "pictures-for-metrics.safetensors", selective)
