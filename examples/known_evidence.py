@@ -38,6 +38,7 @@ LEARNED = (
     "learned:file={file}",
     "learned_per_image:file={file}",
     "learned_per_image:file={file},steps=16,start=local_mean,selectivity=3",
+    "seamless:picture=learned_per_image(file={file},steps=16,start=local_mean,selectivity=3)",
 )
 SEED = 11
 
@@ -117,8 +118,9 @@ def audited(
 
 def shortened(baseline: str) -> str:
     """A learned baseline by kind and file name."""
-    kind, _, rest = baseline.partition(":file=")
-    file, _, settings = rest.partition(",")
+    kind, _, rest = baseline.replace("picture=", "").partition("file=")
+    file, _, settings = rest.rstrip(")").partition(",")
+    kind = kind.rstrip(":(")
     return f"{kind} ({', '.join(filter(None, (Path(file).stem, settings)))})" if rest else kind
 
 

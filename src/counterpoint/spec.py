@@ -95,7 +95,8 @@ def describe(thing: object) -> Description:
 
 
 def unusual(kind: Kind, description: Description) -> Description:
-    """The same with only those parameters that differ from their defaults, and without those that follow from others."""
+    """The same with only those parameters that differ from their defaults, and without those that follow from others; within objects
+    that are parameters too."""
     make = registry(kind).get(description.name)
     known = {} if make is None else {each.name: each for each in dataclasses.fields(make)}
     try:
@@ -107,11 +108,21 @@ def unusual(kind: Kind, description: Description) -> Description:
             if each.default is not dataclasses.MISSING
         }
     kept = {
-        name: value
+        name: _unusual_value(value)
         for name, value in description.parameters.items()
         if value != usual.get(name) and not (name in known and known[name].metadata.get(FOLLOWS))
     }
     return Description(description.name, kept, description.version)
+
+
+def _unusual_value(value: Any) -> Any:
+    kind = next((kind for kind in _REGISTRIES if is_object(value) and value["name"] in registry(kind)), None)
+    return value if kind is None else {**value, "parameters": unusual(kind, Description(**value)).parameters}
+
+
+def is_object(value: Any) -> bool:
+    """Whether the value of a parameter stands for an object, with `name`, `parameters` and `version` of its own."""
+    return isinstance(value, Mapping) and "name" in value
 
 
 def build(kind: Kind, text: str | Description | Mapping[str, Any]) -> Any:
@@ -193,12 +204,11 @@ def _arguments_text(parameters: Mapping[str, Any]) -> str:
 
 
 def _value_text(value: Any) -> str:
+    if is_object(value):
+        arguments = _arguments_text(value["parameters"])
+        return f"{value['name']}({arguments})" if arguments else str(value["name"])
     if isinstance(value, Mapping):
-        return (
-            f"{value['name']}({_arguments_text(value['parameters'])})"
-            if "name" in value
-            else f"sha256-{value['sha256'][:8]}"
-        )
+        return f"sha256-{value['sha256'][:8]}"
     if isinstance(value, list | tuple):
         return "(" + ",".join(_value_text(item) for item in value) + ")"
     return str(value).lower() if value is None or isinstance(value, bool) else f"{value}"
@@ -281,7 +291,7 @@ def _converted(value: Any, hint: Any, argument: str) -> Any:
             if type(value) is option:
                 return value
         elif kind := _kind_of(option):
-            if isinstance(value, Mapping) and "name" in value:  # an object in call form
+            if is_object(value):  # in call form
                 return _make(kind, value["name"], value.get("positional", []), dict(value["parameters"]))
             if isinstance(value, str) and value in registry(kind):
                 return _make(kind, value, [], {})

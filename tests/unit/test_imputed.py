@@ -1,5 +1,7 @@
 """Fills: against SciPy's direct solution of the system, and against every pixel looked at one by one."""
 
+from dataclasses import dataclass, field, replace
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -7,7 +9,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import counterpoint as cp
-from counterpoint import baselines
+from counterpoint import baselines, spec
 from counterpoint.errors import InputError, ShapeError
 from networks import linear_score, random_images
 
@@ -186,3 +188,76 @@ def test_wrong_arguments_are_named(unchecked):
             baseline.fill(inputs[0], torch.zeros(3, 6, dtype=torch.bool))
     with pytest.raises(InputError, match="noise must be at least 0, got -1"):
         baselines.ROAD(noise=-1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Given(baselines.Baseline):
+    """The pictures that it was given."""
+
+    pictures: torch.Tensor = field(repr=False)
+
+    def __call__(self, inputs):
+        return self.pictures
+
+
+@dataclass(frozen=True)
+class Prepared(baselines.Baseline):
+    """Black, once the score is known."""
+
+    ready: bool = False
+
+    def prepare(self, bound, inputs):
+        return replace(self, ready=True)
+
+    def __call__(self, inputs):
+        assert self.ready
+        return torch.zeros_like(inputs)
+
+
+@pytest.mark.parametrize("kind", ["half", "one known", "blobs", "0.9"])
+def test_seamless_keeps_the_changes_of_its_picture_and_meets_what_is_known(kind):
+    image, removed = smooth_image(24, 17), mask(kind, 24, 17)
+    picture = smooth_image(24, 17, seed=1)
+    filled = baselines.Seamless(Given(torch.tensor(picture)[None])).fill(
+        torch.tensor(image)[None], torch.tensor(removed)[None]
+    )[0]
+    np.testing.assert_allclose(filled.numpy(), picture + solved_directly(image - picture, removed), atol=1e-7)
+    np.testing.assert_array_equal(filled.numpy()[:, ~removed], image[:, ~removed])
+
+
+def test_seamless_takes_no_colour_from_its_picture():
+    """A picture that is brighter all over fills alike; a plain one leaves ROAD's values."""
+    image, removed = torch.tensor(smooth_image(20, 20))[None], torch.tensor(mask("blobs", 20, 20))[None]
+    picture = torch.tensor(smooth_image(20, 20, seed=1))[None]
+    shifted = picture + torch.tensor([0.3, -0.2, 0.1])[:, None, None]
+    one, other = (baselines.Seamless(Given(each)).fill(image, removed) for each in (picture, shifted))
+    torch.testing.assert_close(one, other)
+    plain = baselines.Seamless(baselines.Black()).fill(image, removed)
+    torch.testing.assert_close(plain, baselines.ROAD(noise=0).fill(image, removed))
+
+
+def test_the_picture_itself_is_left_where_it_already_joins():
+    image, removed = torch.tensor(smooth_image(20, 20))[None], torch.tensor(mask("half", 20, 20))[None]
+    torch.testing.assert_close(baselines.Seamless(Given(image)).fill(image, removed), image)
+
+
+def test_seamless_prepares_its_picture_and_keeps_its_text():
+    inputs, (score, _) = random_images(0, 2, 3), linear_score(0, (3, 6, 6))
+    seamless = baselines.Seamless(Prepared())
+    found = cp.compare(score, inputs, baseline=seamless)
+    removed, image = torch.zeros(2, 6, 6, dtype=torch.bool), torch.tensor([1, 0])
+    removed[:, 2:5] = True
+    filled = found.filled(removed, image)
+    torch.testing.assert_close(filled, baselines.ROAD(noise=0).fill(inputs[image], removed))
+    text = spec.describe(baselines.Seamless(baselines.Blur(sigma=3))).text
+    assert spec.build("baseline", text) == baselines.Seamless(baselines.Blur(sigma=3))
+    assert spec.build("baseline", "seamless:mean") == baselines.Seamless(baselines.Mean())
+
+
+def test_seamless_wants_a_picture():
+    with pytest.raises(InputError, match="needs picture"):
+        spec.build("baseline", "seamless")
+    with pytest.raises(InputError, match=r"one image, got ROAD.*it only fills"):
+        baselines.Seamless(baselines.ROAD())
+    with pytest.raises(InputError, match="it has 3"):
+        baselines.Seamless(baselines.Uniform(draws=3))

@@ -8,6 +8,7 @@ import torch
 import counterpoint as cp
 from counterpoint import spec
 from counterpoint.errors import InputError, UnknownNameError
+from counterpoint.report.wording import command_text, telling
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,10 @@ def test_every_registered_baseline_and_method_goes_round():
                 with pytest.raises(InputError, match="file must be given"):
                     spec.build(kind, name)
                 continue
+            if name == "seamless":
+                with pytest.raises(InputError, match="needs picture"):
+                    spec.build(kind, name)
+                continue
             thing = spec.build(kind, name)
             assert spec.build(kind, spec.describe(thing).text) == thing
 
@@ -67,6 +72,22 @@ def test_a_method_can_be_a_parameter_of_another():
     assert spec.build("method", "fgvis:start=grad_cam") == FGVis(start=GradCAM())
     within = FGVis(start=Occlusion(size=8, stride=8))
     assert spec.build("method", spec.describe(within)) == within
+
+
+@pytest.mark.parametrize(
+    ("given", "short", "shown"),
+    [
+        ("seamless:blur", "seamless:picture=blur", "seamless:picture=blur(sigma=10)"),
+        ("seamless:local_mean(cells=4)", "seamless:picture=local_mean(cells=4)", None),
+        ("seamless:mean", "seamless:picture=mean", "seamless:picture=mean"),
+    ],
+)
+def test_a_baseline_within_another_is_shown_by_what_is_worth_showing(given, short, shown):
+    description = spec.describe(spec.build("baseline", given))
+    assert spec.unusual("baseline", description).text == short
+    assert spec.build("baseline", short) == spec.build("baseline", given)
+    if shown:
+        assert command_text(telling(description)) == shown
 
 
 @pytest.mark.parametrize(

@@ -388,6 +388,14 @@ def test_the_catalogue_lists_every_method_and_baseline(names, here):
     json.dumps(catalogue.as_dict(), allow_nan=False)
 
 
+def test_the_catalogue_says_what_baselines_given_at_the_start_are_for(tmp_path):
+    here = Here(tmp_path, baselines=("seamless:blur", "uniform:draws=3"))
+    fill, noise = catalogue_of(here.workshop).baselines[-2:]
+    assert (fill.name, fill.text, fill.fill_only, fill.draws) == ("seamless", "seamless:blur", True, 1)
+    assert (noise.fill_only, noise.draws) == (False, 3)
+    here.answers.close()
+
+
 @pytest.mark.parametrize(("name", "word"), [("nowhere:nothing", "nowhere"), ("mtcnn", "detector")])
 def test_a_model_that_cannot_be_loaded_says_why(tmp_path, name, word):
     if name == "mtcnn" and not cached_weights("mtcnn").is_file():

@@ -6,7 +6,7 @@ from counterpoint.baselines.blurred import Blur
 from counterpoint.baselines.boundary import Boundary
 from counterpoint.baselines.constant import Black, Constant, Grey, Mean, Median, RandomColor, White, Zero
 from counterpoint.baselines.entropy import MaximumEntropy
-from counterpoint.baselines.imputed import ROAD, NeighbourMean
+from counterpoint.baselines.imputed import ROAD, NeighbourMean, Seamless
 from counterpoint.baselines.learned import Learned
 from counterpoint.baselines.learned_per_image import LearnedPerImage
 from counterpoint.baselines.learning import PublishedRecipe, TradeOffRecipe
@@ -39,6 +39,7 @@ BASELINES: dict[str, Callable[..., Baseline]] = {
     "maximum_entropy": MaximumEntropy,
     "road": ROAD,
     "neighbour_mean": NeighbourMean,
+    "seamless": Seamless,
     "learned": Learned,
     "learned_per_image": LearnedPerImage,
 }
@@ -68,6 +69,7 @@ __all__ = [
     "Samples",
     "ScrambleAmplitude",
     "ScramblePhase",
+    "Seamless",
     "TradeOffRecipe",
     "Uniform",
     "White",

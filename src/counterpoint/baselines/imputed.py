@@ -1,6 +1,6 @@
 """Fills: removed pixels imputed from the known ones around them. They have no image of their own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NoReturn
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from counterpoint.baselines.multigrid import exact_type, solve
 from counterpoint.checks import check_images, check_range, shape_text
 from counterpoint.errors import InputError, ShapeError
-from counterpoint.protocols import Baseline
+from counterpoint.protocols import Baseline, BoundScore
 
 Images = Float[Tensor, "batch channel height width"]
 Removed = Bool[Tensor, "batch height width"]
@@ -57,15 +57,71 @@ class ROAD(Baseline):
             InputError: all pixels of an image are removed.
         """
         _check_some_left(inputs, removed)
-        exact = inputs.dtype == torch.float64
         # Imputed in float32 at least, so that noise and imputed value are rounded once.
-        values = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
-        filled = solve(values, removed, tolerance=_TOLERANCE_FLOAT64 if exact else _TOLERANCE)
+        filled = _imputed(inputs.to(torch.promote_types(inputs.dtype, torch.float32)), removed)
         if self.noise:
             generator = torch.Generator().manual_seed(self.seed)
             # Drawn on the CPU, once for the batch: one seed means one field on every device, alone or in company.
             noise = torch.randn(inputs.shape[1:], generator=generator, dtype=torch.float64)
             filled = filled + (self.noise * noise).to(filled)
+        return filled.to(inputs.dtype).where(removed.unsqueeze(1), inputs)
+
+
+@dataclass(frozen=True)
+class Seamless(Baseline):
+    """Another baseline's image where pixels are removed, shifted smoothly so that it joins what is left without a seam.
+
+        filled = b + w,    w = x - b at known pixels, and the weighted mean of its eight neighbours at removed ones
+
+    Only what b changes from pixel to pixel is taken from it; its colours come from the known pixels. Of a plain b nothing is left, and
+    the fill is ROAD's without noise. Nothing is cut off at black and white.
+
+    Parameters:
+        picture: The baseline b: one image for each input.
+
+    Reference: our own definition: the gradients of b are kept, as in Perez et al. 2003, doi:10.1145/882262.882269, by the equations of
+    Rong et al. 2022, arXiv:2202.00449.
+    """
+
+    fill_only: ClassVar[bool] = True
+    picture: Baseline
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.picture, Baseline):
+            raise InputError(
+                f"picture must be a baseline, such as cp.baselines.Blur(), got {self.picture!r}."
+            )
+        if self.picture.fill_only or self.picture.draws > 1:
+            has = "it only fills" if self.picture.fill_only else f"it has {self.picture.draws}"
+            raise InputError(f"picture must be a baseline with one image, got {self.picture!r}: {has}.")
+
+    def __call__(self, inputs: Images) -> Images:
+        """Never: where everything is removed there is nothing to join.
+
+        Raises:
+            InputError: always.
+        """
+        _no_image_of_its_own(self)
+
+    def prepare(self, bound: BoundScore, inputs: Images) -> "Seamless":
+        """The same with its picture prepared.
+
+        Raises:
+            CounterpointError: what the picture's `prepare` raises.
+        """
+        return replace(self, picture=self.picture.prepare(bound, inputs))
+
+    def fill(self, inputs: Images, removed: Removed) -> Images:
+        """The inputs with their removed pixels replaced.
+
+        Raises:
+            ShapeError: the inputs are no images, or `removed` is of another size.
+            InputError: all pixels of an image are removed, or what the picture raises.
+        """
+        _check_some_left(inputs, removed)
+        wide = torch.promote_types(inputs.dtype, torch.float32)
+        picture = self.picture(inputs).to(wide)
+        filled = picture + _imputed(inputs.to(wide) - picture, removed)
         return filled.to(inputs.dtype).where(removed.unsqueeze(1), inputs)
 
 
@@ -131,6 +187,13 @@ def _in_square(
         return taken.view(*sums.shape[:2], height, width)
 
     return corner(bottom, right) - corner(top, right) - corner(bottom, left) + corner(top, left)
+
+
+def _imputed(values: Images, removed: Removed) -> Images:
+    """With every removed pixel the weighted mean of its neighbours; float32 or float64."""
+    return solve(
+        values, removed, tolerance=_TOLERANCE_FLOAT64 if values.dtype == torch.float64 else _TOLERANCE
+    )
 
 
 def _check_some_left(inputs: Images, removed: Removed) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from counterpoint.numerals import number as number
 from counterpoint.protocols import Claim
-from counterpoint.spec import Description, unusual
+from counterpoint.spec import Description, is_object, unusual
 
 UNITS = {
     "logit": "logit",
@@ -74,5 +74,11 @@ def command_text(description: Description) -> str:
 
 
 def telling(baseline: Description) -> Description:
-    """The baseline with the parameters worth showing: one or two always (a blur needs its sigma), of more the unusual ones."""
-    return baseline if len(baseline.parameters) <= 2 else unusual("baseline", baseline)
+    """The baseline with the parameters worth showing: one or two always (a blur needs its sigma), of more the unusual ones; the same
+    for a baseline that is a parameter."""
+    few = baseline if len(baseline.parameters) <= 2 else unusual("baseline", baseline)
+    parameters = {
+        name: {**value, "parameters": telling(Description(**value)).parameters} if is_object(value) else value
+        for name, value in few.parameters.items()
+    }
+    return Description(few.name, parameters, few.version)

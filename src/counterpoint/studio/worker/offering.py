@@ -52,8 +52,15 @@ def _choice(entry: Entry) -> Choice:
 
 def _given(text: str) -> Choice:
     """A baseline with a file of its own."""
-    name = text.partition(":")[0]
-    return Choice(name=name, summary="Given when the studio was started.", parameters={}, text=text)
+    baseline = spec.build("baseline", text)
+    return Choice(
+        name=text.partition(":")[0],
+        summary="Given when the studio was started.",
+        parameters={},
+        text=text,
+        fill_only=baseline.fill_only,
+        draws=baseline.draws,
+    )
 
 
 def _model(workshop: Workshop, name: str) -> Model:
