@@ -18,7 +18,7 @@ WEIGHTS = {
 }
 
 
-def solved_directly(image, removed):
+def solved_directly(image, removed, share=1.0):
     """Each removed pixel the mean of its neighbours in the image, weights renormalised; one row of equations for each."""
     height, width = removed.shape
     y, x = np.nonzero(removed)
@@ -32,12 +32,12 @@ def solved_directly(image, removed):
     right = np.zeros((len(y), len(image)))
     for (dy, dx), weight in WEIGHTS.items():
         inside = np.nonzero((y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width))[0]
-        share, ny, nx = weight / left[inside], y[inside] + dy, x[inside] + dx
+        part, ny, nx = share * weight / left[inside], y[inside] + dy, x[inside] + dx
         unknown = removed[ny, nx]
         rows.append(inside[unknown])
         columns.append(number[ny, nx][unknown])
-        entries.append(-share[unknown])
-        right[inside[~unknown]] += (share * image[:, ny, nx]).T[~unknown]
+        entries.append(-part[unknown])
+        right[inside[~unknown]] += (part * image[:, ny, nx]).T[~unknown]
     matrix = scipy.sparse.csc_matrix(
         (np.concatenate(entries), (np.concatenate(rows), np.concatenate(columns)))
     )
@@ -214,25 +214,44 @@ class Prepared(baselines.Baseline):
         return torch.zeros_like(inputs)
 
 
+@pytest.mark.parametrize("reach", [None, 1.0, 0.05, 1e-5])
 @pytest.mark.parametrize("kind", ["half", "one known", "blobs", "0.9"])
-def test_seamless_keeps_the_changes_of_its_picture_and_meets_what_is_known(kind):
+def test_seamless_is_its_picture_and_scipys_direct_solution_for_the_difference(kind, reach):
     image, removed = smooth_image(24, 17), mask(kind, 24, 17)
     picture = smooth_image(24, 17, seed=1)
-    filled = baselines.Seamless(Given(torch.tensor(picture)[None])).fill(
+    filled = baselines.Seamless(Given(torch.tensor(picture)[None]), reach=reach).fill(
         torch.tensor(image)[None], torch.tensor(removed)[None]
     )[0]
-    np.testing.assert_allclose(filled.numpy(), picture + solved_directly(image - picture, removed), atol=1e-7)
+    share = 1.0 if reach is None else 3 / (1 + 2 * np.cosh(min(30.0, 1 / (17 * reach))))
+    shift = solved_directly(image - picture, removed, share)
+    np.testing.assert_allclose(filled.numpy(), picture + shift, atol=1e-7)
     np.testing.assert_array_equal(filled.numpy()[:, ~removed], image[:, ~removed])
 
 
-def test_seamless_takes_no_colour_from_its_picture():
+def test_the_shift_falls_by_a_factor_e_within_the_reach():
+    """Far from the borders of the image, beside a straight edge."""
+    image, removed = torch.ones(1, 1, 100, 40, dtype=torch.float64), torch.zeros(1, 100, 40, dtype=torch.bool)
+    removed[..., 1:] = True
+    middle = baselines.Seamless(baselines.Black(), reach=4 / 40).fill(image, removed)[0, 0, 50, :20]
+    torch.testing.assert_close(middle, (-torch.arange(20, dtype=torch.float64) / 4).exp(), rtol=1e-3, atol=0)
+
+
+def test_a_short_reach_is_the_picture_pasted_in():
+    image, removed = torch.tensor(smooth_image(20, 20))[None], torch.tensor(mask("blobs", 20, 20))[None]
+    pasted = baselines.Seamless(baselines.Blur(sigma=3), reach=1e-9).fill(image, removed)
+    torch.testing.assert_close(pasted, baselines.Blur(sigma=3).fill(image, removed))
+
+
+def test_without_a_reach_seamless_takes_no_colour_from_its_picture():
     """A picture that is brighter all over fills alike; a plain one leaves ROAD's values."""
     image, removed = torch.tensor(smooth_image(20, 20))[None], torch.tensor(mask("blobs", 20, 20))[None]
     picture = torch.tensor(smooth_image(20, 20, seed=1))[None]
     shifted = picture + torch.tensor([0.3, -0.2, 0.1])[:, None, None]
-    one, other = (baselines.Seamless(Given(each)).fill(image, removed) for each in (picture, shifted))
+    one, other = (
+        baselines.Seamless(Given(each), reach=None).fill(image, removed) for each in (picture, shifted)
+    )
     torch.testing.assert_close(one, other)
-    plain = baselines.Seamless(baselines.Black()).fill(image, removed)
+    plain = baselines.Seamless(baselines.Black(), reach=None).fill(image, removed)
     torch.testing.assert_close(plain, baselines.ROAD(noise=0).fill(image, removed))
 
 
@@ -243,7 +262,7 @@ def test_the_picture_itself_is_left_where_it_already_joins():
 
 def test_seamless_prepares_its_picture_and_keeps_its_text():
     inputs, (score, _) = random_images(0, 2, 3), linear_score(0, (3, 6, 6))
-    seamless = baselines.Seamless(Prepared())
+    seamless = baselines.Seamless(Prepared(), reach=None)
     found = cp.compare(score, inputs, baseline=seamless)
     removed, image = torch.zeros(2, 6, 6, dtype=torch.bool), torch.tensor([1, 0])
     removed[:, 2:5] = True
@@ -259,5 +278,7 @@ def test_seamless_wants_a_picture():
         spec.build("baseline", "seamless")
     with pytest.raises(InputError, match=r"one image, got ROAD.*it only fills"):
         baselines.Seamless(baselines.ROAD())
+    with pytest.raises(InputError, match="reach must be above 0"):
+        baselines.Seamless(baselines.Blur(), reach=0.0)
     with pytest.raises(InputError, match="it has 3"):
         baselines.Seamless(baselines.Uniform(draws=3))

@@ -77,9 +77,9 @@ def test_a_method_can_be_a_parameter_of_another():
 @pytest.mark.parametrize(
     ("given", "short", "shown"),
     [
-        ("seamless:blur", "seamless:picture=blur", "seamless:picture=blur(sigma=10)"),
+        ("seamless:blur", "seamless:picture=blur", "seamless:picture=blur(sigma=10),reach=0.06"),
         ("seamless:local_mean(cells=4)", "seamless:picture=local_mean(cells=4)", None),
-        ("seamless:mean", "seamless:picture=mean", "seamless:picture=mean"),
+        ("seamless:mean,reach=none", "seamless:picture=mean,reach=none", "seamless:picture=mean"),
     ],
 )
 def test_a_baseline_within_another_is_shown_by_what_is_worth_showing(given, short, shown):

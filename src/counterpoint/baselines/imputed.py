@@ -1,5 +1,6 @@
 """Fills: removed pixels imputed from the known ones around them. They have no image of their own."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, NoReturn
 
@@ -17,6 +18,8 @@ Removed = Bool[Tensor, "batch height width"]
 
 # Estimated largest error of the imputed pixels, before noise; a hundredth of what 8 bits can tell apart is 4e-5.
 _TOLERANCE, _TOLERANCE_FLOAT64 = 1e-6, 1e-9
+# Beyond exp(-30) from one pixel to the next nothing is left that numbers could hold.
+_STEEPEST = 30.0
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,15 @@ class ROAD(Baseline):
 class Seamless(Baseline):
     """Another baseline's image where pixels are removed, shifted smoothly so that it joins what is left without a seam.
 
-        filled = b + w,    w = x - b at known pixels, and the weighted mean of its eight neighbours at removed ones
+        filled = b + w,    w = x - b at known pixels, and at removed ones c times the weighted mean of its eight neighbours
 
-    Only what b changes from pixel to pixel is taken from it; its colours come from the known pixels. Of a plain b nothing is left, and
-    the fill is ROAD's without noise. Nothing is cut off at black and white.
+    With c = 3 / (1 + 2 cosh(1 / l)) the shift w falls by a factor e within l pixels of a straight edge: near what is left, the colours
+    are those around; further away they are those of b. Without a reach c = 1, and only what b changes from pixel to pixel is taken from
+    it: of a plain b nothing is left, and the fill is ROAD's without noise. Nothing is cut off at black and white.
 
     Parameters:
         picture: The baseline b: one image for each input.
+        reach: l, as a share of the image's shorter side; none: the shift does not fade.
 
     Reference: our own definition: the gradients of b are kept, as in Perez et al. 2003, doi:10.1145/882262.882269, by the equations of
     Rong et al. 2022, arXiv:2202.00449.
@@ -85,8 +90,11 @@ class Seamless(Baseline):
 
     fill_only: ClassVar[bool] = True
     picture: Baseline
+    reach: float | None = 0.06
 
     def __post_init__(self) -> None:
+        if self.reach is not None:
+            check_range("reach", self.reach, 0.0, open_low=True)
         if not isinstance(self.picture, Baseline):
             raise InputError(
                 f"picture must be a baseline, such as cp.baselines.Blur(), got {self.picture!r}."
@@ -121,7 +129,8 @@ class Seamless(Baseline):
         _check_some_left(inputs, removed)
         wide = torch.promote_types(inputs.dtype, torch.float32)
         picture = self.picture(inputs).to(wide)
-        filled = picture + _imputed(inputs.to(wide) - picture, removed)
+        share = 1.0 if self.reach is None else _share_for(self.reach * min(inputs.shape[2:]))
+        filled = picture + _imputed(inputs.to(wide) - picture, removed, share)
         return filled.to(inputs.dtype).where(removed.unsqueeze(1), inputs)
 
 
@@ -189,11 +198,15 @@ def _in_square(
     return corner(bottom, right) - corner(top, right) - corner(bottom, left) + corner(top, left)
 
 
-def _imputed(values: Images, removed: Removed) -> Images:
-    """With every removed pixel the weighted mean of its neighbours; float32 or float64."""
-    return solve(
-        values, removed, tolerance=_TOLERANCE_FLOAT64 if values.dtype == torch.float64 else _TOLERANCE
-    )
+def _imputed(values: Images, removed: Removed, share: float = 1.0) -> Images:
+    """With every removed pixel the weighted mean of its neighbours, or a share of it; float32 or float64."""
+    exact = values.dtype == torch.float64
+    return solve(values, removed, tolerance=_TOLERANCE_FLOAT64 if exact else _TOLERANCE, share=share)
+
+
+def _share_for(pixels: float) -> float:
+    """Of the weighted mean, so that the solution beside a straight edge falls by a factor e within so many pixels."""
+    return 3.0 / (1.0 + 2.0 * math.cosh(min(1.0 / pixels, _STEEPEST)))
 
 
 def _check_some_left(inputs: Images, removed: Removed) -> None:

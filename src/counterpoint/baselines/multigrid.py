@@ -1,13 +1,14 @@
-"""Solve "every removed pixel is the weighted mean of its eight neighbours" for many images and masks at once.
+"""Solve "every removed pixel is the weighted mean of its eight neighbours", or a share of it, for many images and masks at once.
 
 Neighbours weigh 1/6 (direct) and 1/12 (diagonal); those outside the image are dropped and the rest is renormalised. With each row
 multiplied by the weights that it has left, the system is symmetric and positive definite. Twelve times it is
 
     N u - B u = 0 at every removed pixel,    B = [1 2 1] x [1 2 1], zero outside the image, N = B 1,
 
-since B's centre, 4, stands on both sides. Conjugate gradients solve it, with one multigrid V-cycle as preconditioner: large holes then
-take about as many steps as small ones. A V-cycle of the residual is also an estimate of the error in pixel units; it says when to stop.
-Coarser levels are Galerkin products P' A P, where P interpolates bilinearly and is 0 at known pixels.
+since B's centre, 4, stands on both sides; with a share c of the mean N becomes (N - 4) / c + 4. Conjugate gradients solve it, with one
+multigrid V-cycle as preconditioner: large holes then take about as many steps as small ones. A V-cycle of the residual is also an
+estimate of the error in pixel units; it says when to stop. Coarser levels are Galerkin products P' A P, where P interpolates bilinearly
+and is 0 at known pixels.
 
 Everything works in place, in buffers that a solver keeps: fresh memory would cost several times as much as the arithmetic.
 
@@ -42,17 +43,20 @@ _REDUCTION = 1e-6
 _MOST_ROUNDS, _MOST_STEPS = 20, 100
 
 
-def solve(values: Field, removed: Bool[Tensor, "rows height width"], *, tolerance: float) -> Field:
+def solve(
+    values: Field, removed: Bool[Tensor, "rows height width"], *, tolerance: float, share: float = 1.0
+) -> Field:
     """The values with every removed pixel replaced by the solution, in the type of `values`.
 
     Args:
         values: Any channels; what stands at removed pixels is not read.
         removed: True where a pixel is unknown; at least one pixel of every row must be known.
         tolerance: Estimated largest error, in units of the values.
+        share: Of the weighted mean that a removed pixel becomes, above 0 and at most 1.
     """
 
     def some(values: Tensor, removed: Tensor) -> tuple[Tensor]:
-        return (_solve(values, removed.unsqueeze(1), tolerance),)
+        return (_solve(values, removed.unsqueeze(1), tolerance, share),)
 
     return in_micro_batches(some, values, removed, micro=MicroBatch.for_inputs(values))[0]
 
@@ -62,11 +66,11 @@ def exact_type(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
-def _solve(values: Field, free: Mask, tolerance: float) -> Field:
+def _solve(values: Field, free: Mask, tolerance: float, share: float) -> Field:
     known = values.to(exact_type(values)).masked_fill(free, 0.0)
     exact, cycle = (
-        _Finest.of(free.to(known), channels=known.shape[1]),
-        _VCycle.of(free, channels=known.shape[1]),
+        _Finest.of(free.to(known), channels=known.shape[1], share=share),
+        _VCycle.of(free, channels=known.shape[1], share=share),
     )
     # Begin with the mean of the known pixels: an even picture is then done.
     mean = known.sum((2, 3), keepdim=True) / (~free).sum((2, 3), keepdim=True)
@@ -83,7 +87,7 @@ def _solve(values: Field, free: Mask, tolerance: float) -> Field:
 
 def _corrected(cycle: "_VCycle", residual: Wide, tolerance: float) -> Wide | None:
     """Preconditioned conjugate gradients from 0; None where nothing is left to correct."""
-    finest = _Finest.of(cycle.active[0], channels=residual.shape[1])
+    finest = _Finest.of(cycle.active[0], channels=residual.shape[1], share=cycle.share)
     u, direction = torch.zeros_like(residual), finest.buffers.u
     before = torch.ones_like(residual[:, :, :1, :1])
     wanted = 0.0
@@ -140,18 +144,18 @@ class _Finest:
     """The system on the pixels themselves."""
 
     minus_total: Float[Tensor, "1 1 height width"]
-    """-N."""
+    """-N, or with a share c of the mean -((N - 4) / c + 4)."""
     step: Float[Tensor, "rows 1 height width"]
     """A full Jacobi step: the eigenvalues of the rough part lie evenly about 1, between 2/3 and 4/3. 0 at known pixels."""
     buffers: _Buffers = field(repr=False)
 
     @classmethod
-    def of(cls, free: Float[Tensor, "rows 1 height width"], *, channels: int) -> "_Finest":
+    def of(cls, free: Float[Tensor, "rows 1 height width"], *, channels: int, share: float) -> "_Finest":
         down, across = (_line(n, free) for n in free.shape[2:])
-        total = (down[:, None] * across)[None, None]
+        neighbours = ((down[:, None] * across)[None, None] - 4.0) / share
         # A picture of one pixel has no neighbours at all.
-        step = free / (total - 4.0).clamp(min=1.0)
-        return cls(minus_total=-total, step=step, buffers=_Buffers(free, channels))
+        step = free / neighbours.clamp(min=1.0)
+        return cls(minus_total=-(neighbours + 4.0), step=step, buffers=_Buffers(free, channels))
 
     def rest(self, residual: Wide | None, buffers: _Buffers | None = None) -> Wide:
         """residual - A u, without the residual where there is none, for the u in the buffers; at known pixels it means nothing."""
@@ -221,10 +225,11 @@ class _VCycle:
     active: tuple[Float[Tensor, "rows 1 height width"], ...]
     """1 at nodes that have an equation, 0 elsewhere."""
     inverse: Float[Tensor, "rows nodes nodes"]
+    share: float
 
     @classmethod
-    def of(cls, free: Mask, *, channels: int) -> "_VCycle":
-        levels: list[_Finest | _Coarse] = [_Finest.of(free.float(), channels=channels)]
+    def of(cls, free: Mask, *, channels: int, share: float) -> "_VCycle":
+        levels: list[_Finest | _Coarse] = [_Finest.of(free.float(), channels=channels, share=share)]
         while max(levels[-1].step.shape[2:]) > _COARSEST:
             levels.append(_Coarse.below(levels[-1], channels=channels))
         active = tuple((level.step > 0).float() for level in levels)
@@ -237,7 +242,7 @@ class _VCycle:
         # A lone removed pixel between four nodes gives them one equation; a little more on the diagonal makes it four.
         diagonal.add_(_REGULAR * diagonal.amax(1, keepdim=True) + (diagonal == 0))
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix)).float()
-        return cls(levels=tuple(levels), active=active, inverse=inverse)
+        return cls(levels=tuple(levels), active=active, inverse=inverse, share=share)
 
     def __call__(self, residual: Wide, level: int = 0) -> Wide:
         """About A^-1 residual, in a buffer that the next call overwrites."""
