@@ -50,7 +50,8 @@ class ExtremalPerturbation(MaskSearch):
         areas: Shares of the image that masks may show.
         variant: See `Variant`; "dual" takes two gradients for each step and area.
         fill: What is blended in; "published" is a pyramid of 8 blurs, from 20 pixels to none, that the mask's value is a place in.
-        step, sigma: Of the mask, in pixels; see `SmoothMaximum`.
+        step, sigma: Of the mask, in pixels; see `SmoothMaximum`. Published for 224 pixels: on small images make both smaller, or no mask
+            is fine enough to differ from a blob.
         constraint: Weight of the area.
         steps, rate: Of gradient descent with momentum 0.9 and dampening 0.9; the rate for 1024 cells.
         mirrored: Whether the model sees the first and every second step in a mirror, left and right exchanged.
