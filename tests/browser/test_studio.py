@@ -236,6 +236,22 @@ def test_long_work_shows_how_far_it_is_and_can_be_cancelled_and_tried_again(visi
     page.wait_for_selector("#part-main[data-key]:not([data-key=''])")
 
 
+def test_an_answer_that_a_click_on_cancel_overtook_is_dropped(visit, served):
+    served.worker.hold()
+    page = visit(EXPLAINED).page
+    page.wait_for_selector(".waiting progress[value='0.3']")
+    late = []
+    page.route("**/parts/job*", lambda route: late.append(route))
+    while not late:
+        page.wait_for_timeout(50)
+    page.click("#cancel-main")
+    page.wait_for_selector(".waiting.failed")
+    late[0].continue_()
+    page.wait_for_timeout(300)  # that its place is gone would be said now
+    assert "Cancelled." in page.inner_text(".waiting")
+    served.worker.let_go()
+
+
 def test_a_failure_is_one_clear_message(visit):
     page = visit(EXPLAINED.replace("black", "mean")).page
     page.wait_for_selector(".waiting.failed")

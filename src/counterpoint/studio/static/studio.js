@@ -27,6 +27,14 @@
     if (event.target.id === "view" && event.detail.requestConfig?.elt?.id === "controls") lookAt(event.target);
   });
 
+  // A poll's last answer names its place from the document. Where what asked has gone meanwhile, as after a click on Cancel, its place is
+  // not found, and the answer is not wanted any more.
+  document.addEventListener("htmx:beforeRequest", ({ detail: { elt } }) => {
+    elt.addEventListener("htmx:beforeOnLoad", (event) => {
+      if (!elt.isConnected && event.detail.xhr.getResponseHeader("HX-Retarget")) event.preventDefault();
+    }, { once: true });
+  });
+
   // Where the controls stand below the result, the result would come out of sight.
   function lookAt(result) {
     if (matchMedia("(min-width: 64rem)").matches) return;
