@@ -389,10 +389,13 @@ def test_the_catalogue_lists_every_method_and_baseline(names, here):
 
 
 def test_the_catalogue_says_what_baselines_given_at_the_start_are_for(tmp_path):
-    here = Here(tmp_path, baselines=("seamless:blur", "uniform:draws=3"))
-    fill, noise = catalogue_of(here.workshop).baselines[-2:]
+    here = Here(tmp_path, baselines=("seamless:blur", "uniform:draws=3", "learned:file=nowhere.safetensors"))
+    fill, noise, gone = catalogue_of(here.workshop).baselines[-3:]
     assert (fill.name, fill.text, fill.fill_only, fill.draws) == ("seamless", "seamless:blur", True, 1)
     assert (noise.fill_only, noise.draws) == (False, 3)
+    assert gone.available
+    job = here.ask(cell(baseline=gone.text))
+    assert "nowhere.safetensors' cannot be read as a learned baseline" in job.error
     here.answers.close()
 
 

@@ -1,6 +1,7 @@
 """The catalogue: read off the registries, and off the models."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import counterpoint as cp
 from counterpoint import spec
@@ -51,16 +52,15 @@ def _choice(entry: Entry) -> Choice:
 
 
 def _given(text: str) -> Choice:
-    """A baseline with a file of its own."""
-    baseline = spec.build("baseline", text)
-    return Choice(
-        name=text.partition(":")[0],
-        summary="Given when the studio was started.",
-        parameters={},
-        text=text,
-        fill_only=baseline.fill_only,
-        draws=baseline.draws,
+    """A baseline with a file of its own; one that cannot be read says so when it is chosen."""
+    choice = Choice(
+        name=text.partition(":")[0], summary="Given when the studio was started.", parameters={}, text=text
     )
+    try:
+        baseline = spec.build("baseline", text)
+    except CounterpointError:
+        return choice
+    return replace(choice, fill_only=baseline.fill_only, draws=baseline.draws)
 
 
 def _model(workshop: Workshop, name: str) -> Model:
