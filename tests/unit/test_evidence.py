@@ -49,9 +49,16 @@ def evidence():
 def test_level_0_is_the_mask_and_level_1_knows_nothing_of_it(evidence):
     exact, gone = (corrupted(evidence, level) for level in (0.0, 1.0))
     assert exact[evidence].min() > exact[~evidence].max()
-    assert torch.equal(gone[0], gone[1])
     other = corrupted(~evidence, 1.0)
     assert torch.equal(gone, other)
+
+
+def test_each_image_is_corrupted_in_its_own_way_whatever_its_company(evidence):
+    gone, half = (corrupted(evidence, level) for level in (1.0, 0.5))
+    assert not torch.equal(gone[0], gone[1])
+    assert not torch.equal(half[0], half[1])
+    assert torch.equal(corrupted(evidence[:2], 0.5), half[:2])
+    assert not torch.equal(corrupted(evidence, 0.5, seed=1), half)
 
 
 def test_corruption_is_nested_and_of_the_share_asked_for(evidence):

@@ -360,6 +360,32 @@ def test_with_selectivity_the_score_stays_where_nothing_of_importance_goes(
     assert changed[10.0] < changed[0.0]
 
 
+def test_sought_for_its_join_the_network_sees_what_seamless_makes_of_it(
+    learned, images, tmp_path, monkeypatch
+):
+    seen = []
+    read = Network.read
+    monkeypatch.setattr(Network, "read", lambda self, u: seen.append(u.detach()) or read(self, u))
+    path, bound = (
+        str(learned.save(tmp_path / "b.safetensors")),
+        cp.logit(shapes.load_network("vgg")).bind(images[:1]),
+    )
+    one = LearnedPerImage(
+        file=path, start="local_mean", selectivity=8, steps=1, learning_rate=1e-6, joined=0.1
+    )
+    found = one.prepare(bound, images[:1])
+    rows = seen[-1]
+    gone = (rows != images[:1]).any(1)
+    everything = gone.flatten(1).all(1)
+    assert 1 <= int(everything.sum()) < len(rows)
+    torch.testing.assert_close(rows[everything][:1], found(images[:1]), atol=1e-4, rtol=0)
+    some = ~everything
+    used = cp.baselines.Seamless(found, reach=0.1).fill(
+        images[:1].expand(int(some.sum()), -1, -1, -1), gone[some]
+    )
+    torch.testing.assert_close(rows[some], used, atol=1e-4, rtol=0)
+
+
 def test_the_local_mean_as_a_start_tells_colours_and_not_the_file_s_image(learned, images, tmp_path):
     path = str(learned.save(tmp_path / "b.safetensors"))
     one = LearnedPerImage(file=path, start="local_mean", steps=1, learning_rate=1e-6)
@@ -386,6 +412,7 @@ def test_it_needs_the_bank_of_the_trade_off_recipe(classifier, images, tmp_path)
     [
         ({"start": "blur"}, "start must be learned or local_mean, got 'blur'"),
         ({"selectivity": -1.0}, "selectivity"),
+        ({"joined": 0.0}, "joined must be above 0"),
     ],
 )
 def test_bad_settings_for_single_images_are_named(learned, tmp_path, change, words):

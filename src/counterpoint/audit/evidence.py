@@ -62,20 +62,20 @@ def corrupted(
     Args:
         evidence: True where the class is decided.
         level: 0 is the mask itself, softened so that it has few ties; 1 a smooth random field, which knows nothing of it.
-        seed: Of the field and of the patches; the same for all images and nested from level to level.
+        seed: Of the fields and of the patches: those of each place in the batch, nested from level to level.
     """
     images, height, width = evidence.shape
     generator = torch.Generator().manual_seed(seed)
-    fields = torch.rand(2, 1, _CELLS, _CELLS, generator=generator)
-    field, patches = F.interpolate(fields, size=(height, width), mode="bicubic", align_corners=False)[:, 0]
-    # Each as its rank from 0 to 1, so that `level` is the share of the pixels that are wrong.
-    field, patches = (
-        each.flatten().argsort().argsort().view(height, width) / (height * width) for each in (field, patches)
-    )
+    # Each image its own: what all of them had in common, no interval over images would show.
+    fields = torch.rand(images, 2, _CELLS, _CELLS, generator=generator)
+    fields = F.interpolate(fields, size=(height, width), mode="bicubic", align_corners=False)
+    # As ranks from 0 to 1, so that `level` is the share of the pixels that are wrong.
+    ranks = fields.flatten(2).argsort(2).argsort(2).view_as(fields) / (height * width)
+    field, patches = ranks.unbind(1)
     mask = evidence.float().unsqueeze(1)
     soft = mask + F.avg_pool2d(mask, 3, 1, 1, count_include_pad=False)
     softened = (soft / 2)[:, 0] + 1e-3 * field
-    return torch.where(patches < level, field.expand(images, -1, -1), softened)
+    return torch.where(patches < level, field, softened)
 
 
 def audit_evidence(

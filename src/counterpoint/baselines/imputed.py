@@ -128,9 +128,7 @@ class Seamless(Baseline):
         """
         _check_some_left(inputs, removed)
         wide = torch.promote_types(inputs.dtype, torch.float32)
-        picture = self.picture(inputs).to(wide)
-        share = 1.0 if self.reach is None else _share_for(self.reach * min(inputs.shape[2:]))
-        filled = picture + _imputed(inputs.to(wide) - picture, removed, share)
+        filled = join(self.picture(inputs).to(wide), inputs.to(wide), removed, self.reach)
         return filled.to(inputs.dtype).where(removed.unsqueeze(1), inputs)
 
 
@@ -178,6 +176,21 @@ class NeighbourMean(Baseline):
             low = torch.minimum(low, high)
         square = _in_square(sums, high)
         return (square[:, 1:] / square[:, :1]).to(inputs.dtype).where(removed.unsqueeze(1), inputs)
+
+
+def join(picture: Images, inputs: Images, removed: Removed, reach: float | None) -> Images:
+    """The picture, shifted as `Seamless` says; a gradient reaches the picture as if the shift were fixed.
+
+    Args:
+        picture: float32 or float64.
+        inputs: Of the same shape and type.
+        removed: Not all pixels of an image.
+        reach: As in `Seamless`.
+    """
+    share = 1.0 if reach is None else _share_for(reach * min(inputs.shape[2:]))
+    with torch.no_grad():
+        shift = _imputed(inputs - picture, removed, share)
+    return picture + shift
 
 
 def _in_square(

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from counterpoint import progress
 from counterpoint.baselines.blurred import Blur
+from counterpoint.baselines.imputed import join
 from counterpoint.baselines.learned import Learned
 from counterpoint.baselines.learning import smoothed_gradient
 from counterpoint.baselines.learning.network import Network
@@ -42,7 +43,8 @@ class LearnedPerImage(Baseline):
     image. (With it the image itself would do where nothing of importance is; the score of the whole baseline is kept low by R.)
 
     Without selectivity nothing asks that the score stays where nothing of importance goes: what is pasted in may distract from the class
-    as well as take it away, and metrics order maps less well. For metrics: `start="local_mean"` with selectivity.
+    as well as take it away, and metrics order maps less well. For metrics: `start="local_mean"` with selectivity, as picture of
+    `Seamless`. Then `joined` looks at u as `Seamless` makes it of b, the shift taken as fixed in the gradient of a step.
 
     Parameters:
         file: A baseline learned by the trade-off recipe.
@@ -54,6 +56,7 @@ class LearnedPerImage(Baseline):
         any_model: Also serve models that the file was not learned for.
         start: "learned": the image of the file. "local_mean": the image's means over 8 x 8 cells, smoothed, which tells its colours.
         selectivity: Weight of confidence that changes where only goes what matters least; costs half as many gradients more.
+        joined: The reach of the `Seamless` that the image is sought for; none: it is pasted in.
 
     Reference: our own definition.
     """
@@ -67,6 +70,7 @@ class LearnedPerImage(Baseline):
     any_model: bool = False
     start: Start = "learned"
     selectivity: float = 0.0
+    joined: float | None = None
     found: Found | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +82,8 @@ class LearnedPerImage(Baseline):
         check_range("rows", self.rows, 2)
         check_range("learning_rate", self.learning_rate, 0, open_low=True)
         check_range("selectivity", self.selectivity, 0)
+        if self.joined is not None:
+            check_range("joined", self.joined, 0, open_low=True)
         if self.start not in get_args(Start):
             raise InputError(f"start must be {' or '.join(get_args(Start))}, got {self.start!r}.")
         # Known by its content: another image under the same name is another baseline.
@@ -144,8 +150,7 @@ class LearnedPerImage(Baseline):
             if self.selectivity:
                 removed.append(draw_spared(saliency, self.rows // 2, generator).removed)
             gone = torch.cat(removed).to(image.device)
-            u = torch.where(gone.unsqueeze(1), views.to(image), image)
-            features, logits, _ = network.read(u)
+            features, logits, _ = network.read(self._used(views.to(image), image, gone))
             rows = torch.zeros(len(gone), dtype=torch.long)
             scores = judge.scores(features, logits, rows, temperature)
             lost = scores.removed / of_file["removal_unit"]
@@ -171,6 +176,18 @@ class LearnedPerImage(Baseline):
             device=image.device,
         )
         return result.at(size).detach()
+
+    def _used(
+        self, picture: Images, image: Images, removed: Bool[Tensor, "rows height width"]
+    ) -> Float[Tensor, "rows channel height width"]:
+        """The image without what is removed, once for each row."""
+        if self.joined is not None:
+            picture, images = picture.expand(len(removed), -1, -1, -1), image.expand(len(removed), -1, -1, -1)
+            rest = ~removed.flatten(1).all(1)  # without any there is nothing to join
+            picture = picture.index_put(
+                (rest,), join(picture[rest], images[rest], removed[rest], self.joined)
+            )
+        return torch.where(removed.unsqueeze(1), picture, image)
 
     def _start(self, learned: Learned, image: Images) -> Images:
         if self.start == "learned":
