@@ -23,7 +23,9 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from torch import Tensor
 
 import counterpoint as cp
@@ -186,14 +188,13 @@ def pareto(found: Found, model: str) -> Figure:
     if not shared:
         sys.exit("--figure: there is no photograph that all maps have")
     results = {name: {p: each[p] for p in shared} for name, each in maps.items()}
-    figure = Figure(figsize=(13, 6), dpi=120, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(14, 9), dpi=110, facecolor="white", layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, measure in zip(panels, ("excess", "seam_free_excess"), strict=True):
+        panel.margins(x=0.16)
         for name, each in results.items():
-            x, y = mean(each, measure), mean(each, "area")
             color = "#8a8a8a" if name in BESIDE else "#2470b3" if unclipped(name) else "#d9690c"
-            panel.plot(x, y, "o", color=color, ms=6)
-            panel.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8, color=color)
+            panel.plot(mean(each, measure), mean(each, "area"), "o", color=color, ms=6, label=name)
         panel.set_xlabel(f"{measure.replace('seam_free_', 'seam-free ')} activation on the insertion path")
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("insertion minus deletion area of the probability")
@@ -201,7 +202,30 @@ def pareto(found: Found, model: str) -> Figure:
         f"{model}, {len(shared)} photographs; blue: FEI without clipping, orange: clipped or priced, grey: other maps",
         fontsize=10,
     )
+    for panel in panels:
+        name_points(panel)
     return figure
+
+
+def name_points(panel: Axes) -> None:
+    """Each point's name beside it, lowered until it covers no other name or point."""
+    figure = panel.get_figure(root=True)
+    figure.draw_without_rendering()
+    at = [panel.transData.transform(line.get_xydata()[0]) for line in panel.get_lines()]
+    taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in at]
+    for point in sorted(panel.get_lines(), key=lambda line: -line.get_ydata()[0]):
+        name, color = str(point.get_label()), point.get_color()
+        place = (point.get_xdata()[0], point.get_ydata()[0])
+        for lower in range(200):
+            beside = {"xytext": (8, -3 - lower), "textcoords": "offset points"}
+            text = panel.annotate(name, place, **beside, fontsize=8, color=color)
+            box = text.get_window_extent().padded(1)
+            if not any(box.overlaps(other) for other in taken):
+                break
+            text.remove()
+        taken.append(box)
+        if lower > 6:
+            panel.annotate("", place, **beside, arrowprops={"arrowstyle": "-", "color": "#cccccc", "lw": 0.6})
 
 
 def compute(given: argparse.Namespace, classifier: Classifier, results: Results) -> None:
