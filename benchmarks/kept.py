@@ -20,7 +20,7 @@ from photographs import folder
 
 RESAMPLES = 2000
 JUDGE: dict[str, Any] = {"start": "local_mean", "selectivity": 3, "steps": 16}
-"""What makes `learned_per_image` a judge of maps: docs/learned-baseline.md, for metrics."""
+"""What makes `learned_per_image`, pasted in, a judge of maps: docs/learned-baseline.md, for metrics."""
 
 
 def held_out(count: int) -> list[Path]:
