@@ -17,6 +17,7 @@ import os
 import statistics
 import sys
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,7 @@ def name_points(panel: Axes) -> None:
     for point in sorted(panel.get_lines(), key=lambda line: -line.get_ydata()[0]):
         name, color = str(point.get_label()), point.get_color()
         place = (point.get_xdata()[0], point.get_ydata()[0])
-        for lower in range(200):
+        for lower in count():
             beside = {"xytext": (8, -3 - lower), "textcoords": "offset points"}
             text = panel.annotate(name, place, **beside, fontsize=8, color=color)
             box = text.get_window_extent().padded(1)

@@ -366,10 +366,8 @@ def test_sought_for_its_join_the_network_sees_what_seamless_makes_of_it(
     seen = []
     read = Network.read
     monkeypatch.setattr(Network, "read", lambda self, u: seen.append(u.detach()) or read(self, u))
-    path, bound = (
-        str(learned.save(tmp_path / "b.safetensors")),
-        cp.logit(shapes.load_network("vgg")).bind(images[:1]),
-    )
+    path = str(learned.save(tmp_path / "b.safetensors"))
+    bound = cp.logit(shapes.load_network("vgg")).bind(images[:1])
     one = LearnedPerImage(
         file=path, start="local_mean", selectivity=8, steps=1, learning_rate=1e-6, joined=0.1
     )
