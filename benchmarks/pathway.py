@@ -3,20 +3,21 @@
     python benchmarks/pathway.py [--model NAME] [--photographs N] [--only NAME ...] [--figure FILE]
     python benchmarks/pathway.py --tables [--model NAME] [--figure FILE]
 
-FEI under each rule of clipping, at all activations or the last six, with a wide tolerance, by probability and by its logarithm, with a
-price on seam-free excess; and, so that smoothness can be matched, without clipping on grids from coarse to fine; all with as many steps,
-against a blur of 10 pixels; a price together with clipping takes half as many gradients more. Beside them Grad-CAM, integrated gradients,
-and blobs in the middle and at random. Measured on each map: insertion minus deletion area of the probability; excess activation on the
-insertion path, with and without seams, mean over activations and fractions, and beside it that of random masks; what the last activation,
-capped, keeps of the score. Last, the same optimisation for a class that is not there: the probability that an insertion path of the map
-reaches. Photographs are held out, as in benchmarks/fei.py, and results kept in the same way.
+FEI under each rule of clipping, at all activations or the last six, with a wide tolerance, by probability, its logarithm and the logit,
+with a price on seam-free excess; and, so that smoothness can be matched, without clipping on grids from coarse to fine, and smoothed
+afterwards; all with as many steps, against a blur of 10 pixels; a price together with clipping takes half as many gradients more. Beside
+them Grad-CAM, integrated gradients, and blobs in the middle and at random. Measured on each map: insertion minus deletion area of the
+probability; excess activation on the insertion path, with and without seams, mean over activations and fractions, and beside it that of
+random masks; what the last activation, capped, keeps of the score. Last, the same optimisation for a class that is not there: the
+probability that an insertion path of the map reaches. Photographs are held out, as in benchmarks/fei.py, and results kept in the same way.
 """
 
 import argparse
 import os
 import statistics
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ from counterpoint.protocols import Method
 from kept import Results, confident, held_out, paired, results_file, table
 
 BASELINE = cp.baselines.Blur(sigma=10)
-SETTING = cp.methods.FEI()
-FINE = replace(SETTING, grids=(28, 56))
+DEFAULT = cp.methods.FEI()
+FINE = replace(DEFAULT, grids=(28, 56))
 # Price, overshoot and where to clip were chosen on photographs that are not among the held-out ones.
 KEEPING: dict[str, dict[str, Any]] = {
     "efficientnet_lite0": {"clipped": 2, "tolerance": 0.02, "overshoot": 8, "penalty": 8},
@@ -53,28 +54,47 @@ KEEPING: dict[str, dict[str, Any]] = {
         "penalty": 5,
     },
 }
-PROBABILITY, LOG = "probability", "log-probability"
-Settings = dict[str, tuple[str, cp.methods.FEI]]
-"""Name -> score and method."""
+PROBABILITY, LOG, LOGIT = "probability", "log-probability", "logit"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a map is made: of which score, by which method, and by how many pixels it is blurred afterwards."""
+
+    score: str
+    method: cp.methods.FEI
+    smoothed: float = 0.0
+
+    def texts(self) -> list[str]:
+        """What the results say of it."""
+        method = spec.unusual("method", spec.describe(self.method)).text
+        return [self.score, method] + ([f"blurred by {self.smoothed:g} pixels"] if self.smoothed else [])
+
+
+Settings = dict[str, Setting]
 SETTINGS: Settings = {
-    "none": (PROBABILITY, SETTING),
-    "none, 7 cells": (PROBABILITY, replace(SETTING, grids=(7,))),
-    "none, 14 cells": (PROBABILITY, replace(SETTING, grids=(14,))),
-    "none, 56 cells": (PROBABILITY, FINE),
-    "none, log": (LOG, SETTING),
-    "fgvis": (PROBABILITY, replace(SETTING, rule="fgvis")),
-    "fgvis, last 6": (PROBABILITY, replace(SETTING, rule="fgvis", clipped=6)),
-    "directional": (PROBABILITY, replace(SETTING, rule="directional")),
-    "directional, log": (LOG, replace(SETTING, rule="directional")),
-    "fgvis, last 6, 56 cells": (PROBABILITY, replace(FINE, rule="fgvis", clipped=6)),
-    "directional, last 6, 56 cells": (PROBABILITY, replace(FINE, rule="directional", clipped=6)),
+    "none": Setting(PROBABILITY, DEFAULT),
+    "none, 7 cells": Setting(PROBABILITY, replace(DEFAULT, grids=(7,))),
+    "none, 14 cells": Setting(PROBABILITY, replace(DEFAULT, grids=(14,))),
+    "none, 56 cells": Setting(PROBABILITY, FINE),
+    "none, 56 cells, smoothed by 4": Setting(PROBABILITY, FINE, smoothed=4),
+    "none, 56 cells, smoothed by 8": Setting(PROBABILITY, FINE, smoothed=8),
+    "none, log": Setting(LOG, DEFAULT),
+    "none, logit": Setting(LOGIT, DEFAULT),
+    "fgvis": Setting(PROBABILITY, replace(DEFAULT, rule="fgvis")),
+    "fgvis, last 6": Setting(PROBABILITY, replace(DEFAULT, rule="fgvis", clipped=6)),
+    "directional": Setting(PROBABILITY, replace(DEFAULT, rule="directional")),
+    "directional, log": Setting(LOG, replace(DEFAULT, rule="directional")),
+    "directional, logit": Setting(LOGIT, replace(DEFAULT, rule="directional")),
+    "fgvis, last 6, 56 cells": Setting(PROBABILITY, replace(FINE, rule="fgvis", clipped=6)),
+    "directional, last 6, 56 cells": Setting(PROBABILITY, replace(FINE, rule="directional", clipped=6)),
 }
 BESIDE = ("grad_cam", "integrated_gradients", "blob in the middle", "blob at random")
 Numbers = dict[str, dict[str, float]]
 """Photograph -> measure -> number."""
 Found = dict[str, Numbers]
 _ABSENT = "absent: "
-_SCORES = {PROBABILITY: cp.probability, LOG: cp.log_probability}
+_SCORES = {PROBABILITY: cp.probability, LOG: cp.log_probability, LOGIT: cp.logit}
 
 
 def settings_for(classifier: Classifier, image: Tensor) -> Settings:
@@ -87,12 +107,13 @@ def settings_for(classifier: Classifier, image: Tensor) -> Settings:
     both, quick = replace(FINE, **clipping), replace(cp.methods.FEI.quick(), grids=FINE.grids)
     return {
         **SETTINGS,
-        "price, 56 cells": (PROBABILITY, replace(FINE, **price)),
-        "overshoot, 56 cells": (PROBABILITY, replace(both, penalty=0)),
-        "price and clipping, 56 cells": (PROBABILITY, replace(both, overshoot=0)),
-        "price and overshoot, 56 cells": (PROBABILITY, both),
-        "none, quick, 56 cells": (PROBABILITY, quick),
-        "price and overshoot, quick, 56 cells": (PROBABILITY, replace(quick, **clipping)),
+        "price, 56 cells": Setting(PROBABILITY, replace(FINE, **price)),
+        "overshoot, 56 cells": Setting(PROBABILITY, replace(both, penalty=0)),
+        "price and clipping, 56 cells": Setting(PROBABILITY, replace(both, overshoot=0)),
+        "price and overshoot, 56 cells": Setting(PROBABILITY, both),
+        "price and overshoot, log, 56 cells": Setting(LOG, both),
+        "none, quick, 56 cells": Setting(PROBABILITY, quick),
+        "price and overshoot, quick, 56 cells": Setting(PROBABILITY, replace(quick, **clipping)),
     }
 
 
@@ -121,8 +142,9 @@ def mapped(classifier: Classifier, image: Tensor, name: str, place: int, setting
     if name.startswith("blob"):
         return blob(size, 100 + place if "random" in name else None)
     if name in settings:
-        kind, method = settings[name]
-        return explained(classifier, image, method, kind)
+        setting = settings[name]
+        found = explained(classifier, image, setting.method, setting.score)
+        return cp.baselines.Blur(setting.smoothed)(found[None, None])[0, 0] if setting.smoothed else found
     cheap: dict[str, Method] = {
         "grad_cam": cp.methods.GradCAM(),
         "integrated_gradients": cp.methods.IntegratedGradients(rule=cp.quadrature.GaussLegendre(50)),
@@ -130,12 +152,13 @@ def mapped(classifier: Classifier, image: Tensor, name: str, place: int, setting
     return explained(classifier, image, cheap[name], PROBABILITY)
 
 
+@lru_cache(maxsize=1)  # what is smoothed afterwards is the map before
 def explained(
-    classifier: Classifier, image: Tensor, method: Method, kind: str, target: int | None = None
+    classifier: Classifier, image: Tensor, method: Method, named: str, target: int | None = None
 ) -> Tensor:
     """(height, width): the map that a method makes of a score, of the top class or another one."""
     layer = default_map_layer(classifier.module, image) if method.level == "layer" else None
-    score = _SCORES[kind](classifier, **({} if target is None else {"target": target}))
+    score = _SCORES[named](classifier, **({} if target is None else {"target": target}))
     found = cp.compare(score, image, baseline=BASELINE, layer=layer, fold=True).explain(method)
     return found.heatmap()[0].detach().float()
 
@@ -163,14 +186,12 @@ def measured(classifier: Classifier, image: Tensor, saliency: Tensor, name: str)
     return found
 
 
-def absent(
-    classifier: Classifier, image: Tensor, name: str, kind: str, method: cp.methods.FEI
-) -> dict[str, float]:
+def absent(classifier: Classifier, image: Tensor, name: str, setting: Setting) -> dict[str, float]:
     """How far a map made for a class that is not there raises that class on its insertion path."""
     with torch.no_grad():
         p = classifier.module(image).softmax(1)[0]
     target = int(p.argsort(descending=True)[len(p) // 2])
-    saliency = explained(classifier, image, method, kind, target)
+    saliency = explained(classifier, image, setting.method, setting.score, target)
     curves = cp.metrics.curves(
         cp.probability(classifier, target=target),
         image,
@@ -240,7 +261,7 @@ def compute(given: argparse.Namespace, classifier: Classifier, results: Results)
     for k, path in enumerate(paths):
         image = images[k : k + 1]
         for name in names:
-            how = described(name, settings)
+            how = settings[name].texts() if name in settings else []
             if not results.known(path.stem, name, how):
                 saliency = mapped(classifier, image, name, k, settings)
                 results.add(path.stem, name, how, measured(classifier, image, saliency, name))
@@ -249,16 +270,8 @@ def compute(given: argparse.Namespace, classifier: Classifier, results: Results)
                 and followed(name)
                 and not results.known(path.stem, gone := _ABSENT + name, how)
             ):
-                results.add(path.stem, gone, how, absent(classifier, image, name, *settings[name]))
+                results.add(path.stem, gone, how, absent(classifier, image, name, settings[name]))
         print(f"{k + 1} of {len(paths)}", flush=True)
-
-
-def described(name: str, settings: Settings) -> list[str]:
-    """How a map is made."""
-    if name not in settings:
-        return []
-    kind, method = settings[name]
-    return [kind, spec.unusual("method", spec.describe(method)).text]
 
 
 def show(found: Found) -> None:

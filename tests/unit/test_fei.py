@@ -202,6 +202,41 @@ def test_an_image_that_gains_nothing_stops_and_does_not_stop_the_others(net, ima
     assert found.extras["loss"][1].isnan().any()
 
 
+@pytest.mark.parametrize("start", ["best", "noise"])
+def test_a_score_that_nothing_changes_gives_zeros_and_says_so(images, start):
+    flat = cp.compare(
+        lambda points: 0 * torch.relu(points).flatten(1).sum(1) + 1, images, baseline=cp.baselines.Black()
+    )
+    found = flat.explain(SMALL(steps=4, start=start))
+    assert (found.values == 0).all()
+    assert (found.extras["largest_gradient"] == 0).all()
+
+
+def test_a_score_in_steps_keeps_the_best_measured_map_and_says_that_it_has_no_gradient(net, images):
+    class Steps(torch.autograd.Function):
+        @staticmethod
+        def forward(context, scores):
+            return scores.round()
+
+        @staticmethod
+        def backward(context, gradient):
+            return torch.zeros_like(gradient)
+
+    comparison = cp.compare(
+        lambda points: Steps.apply(10 * net(points)[:, 0]), images, baseline=cp.baselines.Black()
+    )
+    found = comparison.explain(SMALL(steps=4, start="noise"))
+    assert (found.extras["largest_gradient"] == 0).all()
+    assert (found.values.flatten(1).abs().amax(1) > 0).all()
+
+
+def test_the_search_is_for_a_higher_score_where_the_baseline_has_the_highest(net, images):
+    found = question(net, images, cp.baselines.Constant((2.0,) * 3)).explain(SMALL(start="noise"))
+    assert (found.target < 0).all()
+    assert (found.extras["largest_gradient"] > 0).all()
+    assert (found.extras["measured"].nan_to_num(-9).amax(1) > found.extras["start"]).all()
+
+
 def test_a_penalty_is_the_mean_seam_free_excess_of_the_row(net, images):
     comparison = question(net, images)
     price, image = torch.tensor([0.0, 1.0, 2.0]), torch.arange(3)

@@ -49,7 +49,8 @@ class FEI:
     measured hard insertion - deletion area was the largest on the way, the start included, so that it is never worse than its start by
     that measure. With a rule of gradient clipping units that a mask drives further than the original image did hand no gradient on.
     `extras`: `loss` (batch, steps), `measured` (batch, measurements) areas, `insertion`, `deletion` (batch, points) of the
-    result, `masks` (batch, shown, height, width), `start_map` (batch, height, width) and `start` (batch,) its area.
+    result, `masks` (batch, shown, height, width), `start_map` (batch, height, width) and `start` (batch,) its area, `largest_gradient`
+    (batch,), 0 where the score never had one: the map is then its start, on some grid, or 0 where nothing changes the score.
 
     Parameters:
         variant: "score_map": one map, all masks its thresholds; "masks": one mask for each share; "cumulative": masks that only grow.
@@ -206,6 +207,7 @@ class FEI:
                 "masks": torch.cat([part.masks for part in parts]),
                 "start": torch.cat([part.areas[:, 0] for part in parts]),
                 "start_map": start,
+                "largest_gradient": torch.cat([part.largest_gradient for part in parts]),
             },
         )
 

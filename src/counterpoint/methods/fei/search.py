@@ -32,6 +32,8 @@ class Found:
     areas: Float[Tensor, "images measurements"]
     curves: HardCurves
     masks: Float[Tensor, "images shown height width"]
+    largest_gradient: Float[Tensor, " images"]
+    """Of what was optimised, by a pixel; 0 where it never had one."""
 
 
 class Search:
@@ -51,6 +53,7 @@ class Search:
         self.fills, self.chosen, self.start = fills, chosen, start
         spread = (comparison.score - comparison.baseline_score)[chosen].abs()
         self.unit = spread.clamp_min(1e-12)
+        self.largest = torch.zeros_like(self.unit)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.priced: Comparison | None = None
         if settings.penalty:
@@ -94,7 +97,16 @@ class Search:
         shown = masks_of("score_map", best, cells=max(best.shape[1:]), quantiles=_SHOWN)
         with torch.no_grad():
             pictures = shown.at(shares, settings.temperature[1])
-        return Found(best.detach(), torch.stack(losses, 1), torch.stack(areas, 1), curves, pictures)
+        # An order that neither a slope nor a curve speaks for would be that of the noise it may have started from.
+        flat = (self.largest == 0) & (curves.area == 0)
+        return Found(
+            best.detach().masked_fill(flat.view(-1, 1, 1), 0.0),
+            torch.stack(losses, 1),
+            torch.stack(areas, 1),
+            curves,
+            pictures,
+            self.largest,
+        )
 
     def _step(
         self,
@@ -128,6 +140,8 @@ class Search:
                 scores, gradient = self._scored(points.detach(), image, insertion=insertion)
                 scale = weight / (quantiles * self.unit[number])
                 value = value.index_add(0, number, scale * scores.to(scale))
+                steepest = gradient.abs().reshape(len(active), -1).amax(1).to(self.largest)
+                self.largest[active] = torch.maximum(self.largest[active], steepest)
                 # Downhill for the optimiser is uphill for the score.
                 surrogate = surrogate - (points * scale.view(-1, 1, 1, 1).to(gradient) * gradient).sum()
             found = torch.autograd.grad(surrogate, masks.leaves())
