@@ -1,6 +1,7 @@
 """FEI: a map whose insertion and deletion curves are optimised, with gradients that keep to the network's own pathway."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ from counterpoint.methods.coalitions import on_channels
 from counterpoint.methods.fei.masks import VARIANTS, Variant
 from counterpoint.methods.fei.pathway import Clipping
 from counterpoint.methods.fei.quantiles import spread_shares
-from counterpoint.methods.fei.search import Search
+from counterpoint.methods.fei.search import Found, Search
 from counterpoint.methods.measured import Judge
 from counterpoint.methods.path import IntegratedGradients
 from counterpoint.metrics.perturbation import Replacement
@@ -195,20 +196,8 @@ class FEI:
             with progress.stage(begun, ended, 1, "fei"):
                 parts.append(Search(self, comparison, judge, fills, clipping, chosen, start[chosen]).run())
         saliency = torch.cat([part.best for part in parts])
-        longest = max(part.losses.shape[1] for part in parts)
-        measurements = max(part.areas.shape[1] for part in parts)
         return Outcome(
-            values=on_channels(saliency, comparison),
-            extras={
-                "loss": torch.cat([_padded(part.losses, longest) for part in parts]),
-                "measured": torch.cat([_padded(part.areas, measurements) for part in parts]),
-                "insertion": torch.cat([part.curves.insertion for part in parts]),
-                "deletion": torch.cat([part.curves.deletion for part in parts]),
-                "masks": torch.cat([part.masks for part in parts]),
-                "start": torch.cat([part.areas[:, 0] for part in parts]),
-                "start_map": start,
-                "largest_gradient": torch.cat([part.largest_gradient for part in parts]),
-            },
+            values=on_channels(saliency, comparison), extras={**_extras(parts), "start_map": start}
         )
 
     @property
@@ -293,5 +282,19 @@ def _cheap_map(
         return None
 
 
-def _padded(numbers: Float[Tensor, "images some"], length: int) -> Float[Tensor, "images length"]:
-    return pad(numbers, (0, length - numbers.shape[1]), value=math.nan)
+def _extras(parts: Sequence[Found]) -> dict[str, Tensor]:
+    """What came of the searches of some images each, beside their maps; numbers that a search did not come to are NaN."""
+    return {
+        "loss": _padded([part.losses for part in parts]),
+        "measured": _padded([part.areas for part in parts]),
+        "insertion": torch.cat([part.curves.insertion for part in parts]),
+        "deletion": torch.cat([part.curves.deletion for part in parts]),
+        "masks": torch.cat([part.masks for part in parts]),
+        "start": torch.cat([part.areas[:, 0] for part in parts]),
+        "largest_gradient": torch.cat([part.largest_gradient for part in parts]),
+    }
+
+
+def _padded(numbers: Sequence[Float[Tensor, "images some"]]) -> Float[Tensor, "images longest"]:
+    longest = max(each.shape[1] for each in numbers)
+    return torch.cat([pad(each, (0, longest - each.shape[1]), value=math.nan) for each in numbers])
