@@ -105,6 +105,7 @@ def settings_for(classifier: Classifier, image: Tensor) -> Settings:
     price = {"priced": pathway.names[::2], "penalty": chosen["penalty"]}
     clipping = {"rule": "directional", **price, **chosen}
     both, quick = replace(FINE, **clipping), replace(cp.methods.FEI.quick(), grids=FINE.grids)
+    long = replace(FINE, steps=2 * FINE.steps, every=2 * FINE.every)
     return {
         **SETTINGS,
         "price, 56 cells": Setting(PROBABILITY, replace(FINE, **price)),
@@ -114,6 +115,8 @@ def settings_for(classifier: Classifier, image: Tensor) -> Settings:
         "price and overshoot, log, 56 cells": Setting(LOG, both),
         "none, quick, 56 cells": Setting(PROBABILITY, quick),
         "price and overshoot, quick, 56 cells": Setting(PROBABILITY, replace(quick, **clipping)),
+        "none, long, 56 cells": Setting(PROBABILITY, long),
+        "price and overshoot, long, 56 cells": Setting(PROBABILITY, replace(long, **clipping)),
     }
 
 
