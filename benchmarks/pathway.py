@@ -5,11 +5,12 @@
 
 FEI under each rule of clipping, at all activations or the last six, with a wide tolerance, by probability, its logarithm and the logit,
 with a price on seam-free excess; and, so that smoothness can be matched, without clipping on grids from coarse to fine, and smoothed
-afterwards; all with as many steps, against a blur of 10 pixels; a price together with clipping takes half as many gradients more. Beside
-them Grad-CAM, integrated gradients, and blobs in the middle and at random. Measured on each map: insertion minus deletion area of the
-probability; excess activation on the insertion path, with and without seams, mean over activations and fractions, and beside it that of
-random masks; what the last activation, capped, keeps of the score. Last, the same optimisation for a class that is not there: the
-probability that an insertion path of the map reaches. Photographs are held out, as in benchmarks/fei.py, and results kept in the same way.
+afterwards; all with as many steps (quick: half, long: twice), against a blur of 10 pixels; a price together with clipping takes half as
+many gradients more. Beside them Grad-CAM, integrated gradients, and blobs in the middle and at random. Measured on each map: insertion
+minus deletion area of the probability; excess activation on the insertion path, with and without seams, mean over activations and
+fractions, and beside it that of random masks; what the last activation, capped, keeps of the score. Last, the same optimisation for a
+class that is not there: the probability that an insertion path of the map reaches. Photographs are held out, as in benchmarks/fei.py, and
+results kept in the same way.
 """
 
 import argparse
