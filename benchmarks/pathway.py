@@ -293,8 +293,11 @@ def show(found: Found) -> None:
     table([*headings, "disinhibition", "kept, capped"], rows)
     free = {name: each for name, each in results.items() if unclipped(name)}
     clipped = {name: each for name, each in results.items() if name not in BESIDE and name not in free}
-    rows = [beside(name, each, free) for name, each in clipped.items() if free]
-    headings = ["clipped or priced", "photographs", "beside, of those without"]
+    rows = []
+    for name, each in clipped.items():
+        if alike := {other: those for other, those in free.items() if steps(other) == steps(name)}:
+            rows.append(beside(name, each, alike))
+    headings = ["clipped or priced", "photographs", "beside, of those without and as many steps"]
     table([*headings, "excess", "seam-free excess", "area", "kept, capped"], rows)
     table(
         ["class that is not there", "photographs", "p in the photograph", "p reached", "p reached, median"],
@@ -328,6 +331,11 @@ def beside(name: str, mine: Numbers, free: Found) -> list[str]:
             else f"{middle / unit:+.0%} ({low / unit:+.0%} to {high / unit:+.0%})"
         )
     return [name, str(len(both)), best, *cells]
+
+
+def steps(name: str) -> str:
+    """Which other number of steps than the default's the setting has, if any."""
+    return next((word for word in ("quick", "long") if f", {word}," in name), "")
 
 
 def matched(mine: Numbers, free: Found) -> str:

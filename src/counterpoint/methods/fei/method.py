@@ -51,7 +51,7 @@ class FEI:
     that measure. With a rule of gradient clipping units that a mask drives further than the original image did hand no gradient on.
     `extras`: `loss` (batch, steps), `measured` (batch, measurements) areas, `insertion`, `deletion` (batch, points) of the
     result, `masks` (batch, shown, height, width), `start_map` (batch, height, width) and `start` (batch,) its area, `largest_gradient`
-    (batch,), 0 where the score never had one: the map is then its start, on some grid, or 0 where nothing changes the score.
+    (batch,), 0 where neither the score nor its price had one: the map is its start, on some grid, or 0 where nothing changes the score.
 
     Parameters:
         variant: "score_map": one map, all masks its thresholds; "masks": one mask for each share; "cumulative": masks that only grow.
